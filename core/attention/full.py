@@ -1,0 +1,59 @@
+"""Softmax attention of every query over every key (Vaswani et al. 2017, section 3.2.1)."""
+
+import torch.nn.functional as F
+
+from core.attention.base import Attention
+from core.masks import combine_masks
+from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask
+
+
+class FullAttention(Attention):
+    """Scaled dot-product attention, `softmax(Q K^T / sqrt(d_k)) V` (Vaswani et al. 2017, equation 1).
+
+    Q, K and V are `q`, `k` and `v`, d_k is `head_dim`. Time is O(query_len * key_len); memory is linear in the
+    length where torch has a fused kernel. Honours all masks, in every combination.
+
+    Args:
+        dropout: Probability with which an attention weight is dropped in training.
+
+    Raises:
+        ValueError: If `dropout` is not in [0, 1).
+    """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} is not a probability in [0, 1)")
+        self.dropout = dropout
+
+    def forward(
+        self,
+        q: HeadQueries,
+        k: HeadKeys,
+        v: HeadKeys,
+        *,
+        key_padding_mask: KeyPaddingMask | None = None,
+        attn_mask: AttentionMask | None = None,
+        is_causal: bool = False,
+    ) -> HeadQueries:
+        dropout = self.dropout if self.training else 0.0
+        query_len, key_len = q.shape[2], k.shape[2]
+        if key_padding_mask is None and attn_mask is None and (not is_causal or query_len == key_len):
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal)
+        blocked = combine_masks(
+            query_len,
+            key_len,
+            key_padding_mask=key_padding_mask,
+            attn_mask=attn_mask,
+            is_causal=is_causal,
+            device=q.device,
+        )
+        assert blocked is not None
+        if key_padding_mask is not None:
+            # A weight of zero times a NaN is NaN: what lies in padding must be gone before it is multiplied.
+            padded = key_padding_mask[:, None, :, None]
+            k, v = k.masked_fill(padded, 0.0), v.masked_fill(padded, 0.0)
+        # SDPA's polarity is the opposite of ours: True = may attend.
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=~blocked, dropout_p=dropout)
+        # What SDPA gives for a query without any key differs by backend: zeros here, always.
+        return mixed.masked_fill(blocked.all(-1, keepdim=True), 0.0)
