@@ -4,6 +4,7 @@ import difflib
 import shutil
 import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +54,27 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-class CheckMonitor(Callback):
-    """Refuses, before the first step, a `monitor` that names no metric of validation."""
+def check_monitors(callbacks: Iterable[Callback], monitor: str, known: list[str]) -> None:
+    """Refuses, before anything runs, a `monitor` that names no metric.
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
-        known: list[str] = pl_module.metric_names()  # pyright: ignore[reportCallIssue]
-        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-            monitor = getattr(callback, "monitor", None)
-            if isinstance(monitor, str) and monitor not in known and not monitor.startswith("train/"):
-                near = difflib.get_close_matches(monitor, known, n=1, cutoff=0.0)
-                raise UsageError(
-                    f"{type(callback).__name__} monitors {monitor!r}, which is never logged; "
-                    f"did you mean {near[0]!r}? (there are {', '.join(known)})"
-                )
+    Args:
+        callbacks: Those of the run; of each, what it monitors is checked.
+        monitor: What decides the best checkpoint.
+        known: The metrics of validation.
+
+    Raises:
+        UsageError: If one names no metric of validation or training.
+    """
+    wanted = {
+        "training": monitor,
+        **{type(callback).__name__: getattr(callback, "monitor", None) for callback in callbacks},
+    }
+    for owner, name in wanted.items():
+        if isinstance(name, str) and name not in known and not name.startswith("train/"):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise UsageError(
+                f"{owner}.monitor={name} is never logged; did you mean {near[0]}? (there are {', '.join(known)})"
+            )
 
 
 class StopCleanly(Callback):

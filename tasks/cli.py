@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
 from tasks.base import TaskModule
-from tasks.callbacks import BestCheckpoint, CheckMonitor, StopCleanly
+from tasks.callbacks import BestCheckpoint, StopCleanly, check_monitors
 from tasks.checkpoint import check_shapes, read_checkpoint
 from tasks.errors import TaskError, UsageError
 from tasks.mistakes import explain
@@ -121,7 +122,7 @@ class TaskCLI(LightningCLI):
                 self.config = parser.parse_args([command, *first, *rest])
             except UsageError as error:
                 files = [*first, *rest]
-                known = _read_configs(value for option, value in zip(files, files[1:]) if option == "--config")
+                known = _read_configs(value for option, value in pairwise(files) if option == "--config")
                 raise UsageError(explain(str(error), self._parser(command), rest, known)) from error
 
     @contextmanager
@@ -168,12 +169,12 @@ class TaskCLI(LightningCLI):
         resolved = self._resolve(parser, config, facts)
         self.model = self.module_class(init["model"], facts=facts, **init["training"])
         self.model.config = resolved
+        check_monitors(init["trainer"]["callbacks"] or [], self.model.monitor, self.model.metric_names())
         if self.checkpoint is not None:
             check_shapes(self.model, self.checkpoint, resolved)
-        self.run_folder = (
-            None if command == "predict" else make_run_folder(Path(config["runs"]), self.module_class.task)
-        )
-        if self.run_folder is not None:
+        self.run_folder = None
+        if command != "predict":
+            self.run_folder = make_run_folder(Path(config["runs"]), self.module_class.task)
             write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
         self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
 
@@ -192,10 +193,10 @@ class TaskCLI(LightningCLI):
         return self.datamodule.facts
 
     def _resolve(self, parser: LightningArgumentParser, config: Any, facts: dict[str, Any]) -> dict[str, Any]:
-        """The configuration as plain values: linked ones included, the root absolute, what this call alone means not."""
+        """The configuration as plain values, with linked ones and an absolute root, without the call's own words."""
         resolved = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
-        for fact in self.module_class.links:
-            resolved["model"].setdefault(fact, facts[fact])
+        if self.subcommand == "fit":
+            resolved["model"] |= {fact: facts[fact] for fact in self.module_class.links}
         for key in ("ckpt_path", "input", "output", "runs"):
             resolved.pop(key, None)
         data = resolved["data"].get("init_args", {})
@@ -216,9 +217,9 @@ class TaskCLI(LightningCLI):
                 callbacks.append(RichModelSummary())
             last = folder / "checkpoints" / "last.ckpt"
             resume = f"python -m tasks.{self.module_class.task} fit --ckpt_path {last}"
-            callbacks += [CheckMonitor(), StopCleanly(last, resume)]
             if self.model.ema_decay > 0:
                 callbacks.append(EMAWeightAveraging(decay=self.model.ema_decay))
+            callbacks.append(StopCleanly(last, resume))  # after the average has taken the step in
             if not given["fast_dev_run"] and given["enable_checkpointing"] is not False:
                 callbacks.append(BestCheckpoint(last.parent, self.model.monitor, self.model.monitor_mode))
         loggers: list[Logger] = [CSVLogger(str(folder), name="", version="")]
@@ -242,23 +243,24 @@ class TaskCLI(LightningCLI):
         self.trainer.test(model, datamodule=datamodule)
         self._finish(metrics)
 
-    def validate(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:  # noqa: ARG002
+    def validate(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
         """Measures a checkpoint on the validation part."""
         self._load()
         self.trainer.validate(model, datamodule=datamodule)
         self._finish({})
 
-    def test(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:  # noqa: ARG002
+    def test(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
         """Measures a checkpoint on the test part."""
         self._load()
         self.trainer.test(model, datamodule=datamodule)
         self._finish({})
 
-    def predict(self, model: TaskModule, datamodule: Any, ckpt_path: str, input: str, output: str) -> None:  # noqa: A002, ARG002
+    def predict(self, model: TaskModule, datamodule: Any, ckpt_path: str) -> None:
         """Applies a checkpoint to the user's files; one that cannot be read is named, and the others go on."""
+        config = self.config["predict"]
         self._load()
-        files = datamodule.predict_files(Path(input))
-        folder = Path(output)
+        files = datamodule.predict_files(Path(config["input"]))
+        folder = Path(config["output"])
         folder.mkdir(parents=True, exist_ok=True)
         batches: Any = self.trainer.predict(model, dataloaders=datamodule.predict_loader(files))
         failed = [failure for batch in batches for failure in batch["failed"]]

@@ -34,7 +34,8 @@ def explain(message: str, parser: LightningArgumentParser, args: list[str], conf
         name = match[1].split("=")[0]
         return f"there is no argument {name}{_nearest(name, _options(parser, config))}"
     if match := re.search(r"does not accept option '([\w.]+)'", text):
-        return f"a config has the key {match[1]!r}, which does not exist{_nearest('--' + match[1], _options(parser, config))}"
+        nearest = _nearest("--" + match[1], _options(parser, config))
+        return f"a config has the key {match[1]!r}, which does not exist{nearest}"
     if match := re.search(r"Option '([\w.]+)' is not accepted", text):
         full = next((arg.split("=")[0] for arg in args if arg.split("=")[0].endswith("." + match[1])), None)
         if full is None:

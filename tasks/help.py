@@ -1,0 +1,169 @@
+"""Writes the help of each task, from the signatures and docstrings of its classes: `python -m tasks.help`.
+
+The texts are shipped, so that `--help` need not import Lightning; a test holds them against the real parser.
+"""
+
+import importlib
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docstring_parser
+import yaml
+
+from tasks.base import TaskModule
+
+TASKS = {"vit": ("tasks.vit.module.ViTModule", "vit/mnist.yaml")}
+"""Of each task its module and the experiment that `fit` runs without `--config`."""
+
+COMMANDS = {
+    "fit": "Trains, then tests the best checkpoint.",
+    "validate": "Measures a checkpoint on the validation part of the data.",
+    "test": "Measures a checkpoint on the test part of the data.",
+    "predict": "Applies a checkpoint to files.",
+}
+_TRAINER = """\
+trainer: any argument of pytorch_lightning.Trainer, as
+  --trainer.max_epochs=N  --trainer.max_steps=N  --trainer.accelerator=cpu|gpu|auto  --trainer.devices=N
+  --trainer.precision=32|bf16-mixed|16-mixed  --trainer.gradient_clip_val=X  --trainer.accumulate_grad_batches=N
+  --trainer.limit_train_batches=N  --trainer.enable_progress_bar=false  --trainer.logger=CLASS
+  --trainer.callbacks+=CLASS
+"""
+
+
+def help_texts(task: str) -> dict[str, str]:
+    """The help of a task and of each of its commands, by the name of the file that holds it."""
+    module_path, default = TASKS[task]
+    module_class = import_object(module_path)
+    config = yaml.safe_load((Path(__file__).parents[1] / "configs" / default).read_text(encoding="utf-8"))
+    texts = {"overview": _overview(task, module_class, default)}
+    for command, summary in COMMANDS.items():
+        lines = [f"usage: python -m tasks.{task} {command} [--name=value ...]", "", summary, ""]
+        lines += _command_arguments(command, default)
+        if command == "fit":
+            lines += ["", "The data's facts set " + ", ".join(f"model.{fact}" for fact in module_class.links) + "."]
+        else:
+            lines += ["", "What is not given is as in the checkpoint; what is given wins over it."]
+        skip = set(module_class.links) if command == "fit" else set()
+        lines += ["", *_group("model", module_class.network_class, config["model"], skip)]
+        lines += ["", *_group("training", module_class, config["training"], {"network", "facts"})]
+        data = import_object(config["data"]["class_path"])
+        lines += ["", *_group("data", data, config["data"].get("init_args", {}), set())]
+        lines += [
+            "  Other data sets, by --data=NAME: " + ", ".join(n for n in _data_sets() if n != data.__name__) + "."
+        ]
+        texts[command] = "\n".join([*lines, "", _TRAINER])
+    return texts
+
+
+def import_object(path: str) -> Any:
+    """Imports what a dotted path names."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
+    summary = docstring_parser.parse(inspect.getdoc(module_class) or "").short_description
+    commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    return (
+        f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary}\n\ncommands:\n{commands}\n\n"
+        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path alone, `predict` its\n"
+        f"--input and --output as well. `python -m tasks.{task} COMMAND --help` lists all arguments.\n"
+    )
+
+
+def _command_arguments(command: str, default: str) -> list[str]:
+    arguments = {
+        "--config FILE": "An experiment in YAML; where repeated, the later wins."
+        + (f" Default: configs/{default}." if command == "fit" else ""),
+        "--print_config": "Prints the configuration as YAML and stops.",
+        "--ckpt_path FILE": "Goes on from this checkpoint." if command == "fit" else "The checkpoint of a run.",
+        "--seed_everything INT": "Seed of all randomness.",
+    }
+    if command == "predict":
+        arguments |= {"--input PATH": "A file, or a folder of files.", "--output FOLDER": "Where predictions go."}
+    else:
+        arguments["--runs FOLDER"] = "Where the run's folder is made. Default: runs."
+    return [line for name, text in arguments.items() for line in _entry(name, text)]
+
+
+def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str]) -> list[str]:
+    """A class's arguments, and those of the classes that its arguments hold."""
+    if cls.__module__.split(".")[0] not in ("core", "tasks", "datamodules"):
+        given = ", ".join(f"{name}={_show(value)}" for name, value in values.items())
+        return [
+            f"{prefix}: any argument of {cls.__module__.removesuffix('.' + cls.__name__.lower())}.{cls.__name__}"
+            + (f" (here {given})" if given else "")
+        ]
+    lines = [f"{prefix}: {docstring_parser.parse(inspect.getdoc(cls) or '').short_description} ({cls.__name__})"]
+    nested: list[str] = []
+    for name, annotation, default, text in _parameters(cls):
+        if name in skip:
+            continue
+        value = values.get(name, default)
+        if isinstance(value, dict) and "class_path" in value:
+            inner = import_object(value["class_path"])
+            filled = {"optimizer", "total_steps"} if name == "schedule" else set()
+            nested += ["", *_group(f"{prefix}.{name}", inner, value.get("init_args", {}), filled)]
+            value = inner.__name__
+        shown = "" if value is inspect.Parameter.empty else f" Default: {_show(value)}."
+        lines += _entry(f"--{prefix}.{name} {_show_type(annotation)}", text + shown)
+    return lines + nested
+
+
+def _parameters(cls: type) -> Iterator[tuple[str, Any, Any, str]]:
+    """Name, type, default and description of each argument, those that `**kwargs` hands to the parent included."""
+    documented = {entry.arg_name: entry.description or "" for entry in docstring_parser.parse(cls.__doc__ or "").params}
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            own = {*inspect.signature(cls.__init__).parameters}
+            yield from (entry for entry in _parameters(cls.__mro__[1]) if entry[0] not in own)
+        else:
+            text = " ".join(documented.get(parameter.name, "").split())
+            yield parameter.name, parameter.annotation, parameter.default, text
+
+
+def _show_type(annotation: Any) -> str:
+    text = (
+        annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    )
+    text = re.sub(r"\w+(?:\.\w+)*\.(\w+)", r"\1", text).replace(" | None", "").replace("Callable", "CLASS")
+    text = re.sub(r"CLASS\[.*\]", "CLASS", text)
+    return re.sub(r"Literal\[(.*)\]", lambda match: match[1].replace("'", "").replace(", ", "|"), text).upper()
+
+
+def _show(value: Any) -> str:
+    """A value as YAML has it, a class by its name."""
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(entry["class_path"].rpartition(".")[2] for entry in value)
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _entry(name: str, text: str) -> list[str]:
+    return [f"  {name}", *textwrap.wrap(text, 100, initial_indent=" " * 8, subsequent_indent=" " * 8)]
+
+
+def _data_sets() -> list[str]:
+    return sorted(importlib.import_module("datamodules").__all__)
+
+
+def main() -> int:
+    """Writes the help of every task beside its code."""
+    for task in TASKS:
+        folder = Path(__file__).parent / task / "help"
+        folder.mkdir(exist_ok=True)
+        for name, text in help_texts(task).items():
+            (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Runs of the real command line, in this process, small enough to take seconds."""
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tasks.vit.__main__ import main as vit
+
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=2",
+    "--trainer.limit_train_batches=5",
+    "--trainer.limit_val_batches=2",
+    "--trainer.limit_test_batches=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.logger=false",
+    "--model.encoder.embed_dim=24",
+    "--model.encoder.num_heads=2",
+    "--model.encoder.num_layers=2",
+    "--model.encoder.ffn_dim=32",
+    "--data.batch_size=32",
+]
+"""`fit` on the default data with a network that learns little, fast."""
+
+
+class Outcome(NamedTuple):
+    """What a user sees of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def run(self) -> Path:
+        """The run's folder, from the last line printed."""
+        last = self.out.strip().splitlines()[-1]
+        assert last.startswith("run: ")
+        return Path(last.removeprefix("run: "))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return json.loads((self.run / "metrics.json").read_text())
+
+    @property
+    def one_line(self) -> str:
+        """The error, after a check that it is one line."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+def losses(run: Path) -> dict[int, str]:
+    """The training loss at each step, as the log has it, to the last digit."""
+    with (run / "metrics.csv").open() as file:
+        return {int(row["step"]): row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]}
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs `python -m tasks.vit ARGS`."""
+
+    def run(*args: str | Path) -> Outcome:
+        capsys.readouterr()
+        code = vit([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """The folder of a small run with averaged weights."""
+    runs = tmp_path_factory.mktemp("trained")
+    assert vit(["fit", *SMALL, f"--runs={runs}", "--training.ema_decay=0.5"]) == 0
+    (folder,) = (runs / "vit").iterdir()
+    return folder
