@@ -82,14 +82,14 @@ class DataModule(LightningDataModule, ABC):
         if self.trainer is None:
             return 0, 0
         fit_loop = self.trainer.fit_loop
-        epochs = fit_loop.epoch_progress.current
-        if epochs.started == epochs.processed:  # between two epochs
-            return epochs.processed, 0
+        epochs = fit_loop.epoch_progress.state_dict()["current"]
+        if epochs["started"] == epochs["processed"]:  # between two epochs
+            return epochs["processed"], 0
         # `processed` is what Lightning goes on from, also if a batch was interrupted; `completed` may lag behind.
-        batches = fit_loop.epoch_loop.batch_progress.current.processed
+        batches = fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
         if batches >= self.trainer.num_training_batches:
-            return epochs.processed + 1, 0
-        return epochs.processed, batches
+            return epochs["processed"] + 1, 0
+        return epochs["processed"], batches
 
     def _seed(self) -> int:
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed

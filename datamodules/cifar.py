@@ -76,9 +76,18 @@ class CIFAR10(ImageDataModule):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Downloads, if that was asked for and is needed; Lightning calls this in one process only."""
-        if self.download:
+        """Downloads, if that was asked for and is needed; Lightning calls this in one process only.
+
+        Raises:
+            FileNotFoundError: If the download fails.
+        """
+        if not self.download:
+            return
+        try:
             self.source(str(self.root), download=True)
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise FileNotFoundError(f"{self.root}: {type(self).__name__} cannot be downloaded ({reason})") from error
 
     def _find_facts(self) -> dict[str, Any]:
         mean, std = self.statistics
@@ -108,7 +117,6 @@ class CIFAR100(CIFAR10):
 
     source: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR100
     names: ClassVar[tuple[str, ...]] = tuple(_NAMES_100.split())
-    )
     statistics: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = (
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),

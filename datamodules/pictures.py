@@ -27,9 +27,7 @@ def fit(picture: Tensor, image_size: tuple[int, int]) -> Tensor:
         return picture
     scale = max(image_size[0] / height, image_size[1] / width)
     covering = [max(image_size[0], round(height * scale)), max(image_size[1], round(width * scale))]
-    return pictures_functional.center_crop(
-        pictures_functional.resize(picture, covering, antialias=True), list(image_size)
-    )
+    return functional.center_crop(functional.resize(picture, covering, antialias=True), list(image_size))
 
 
 class Normalize:

@@ -53,7 +53,7 @@ def read_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             turned = image.getexif().get(0x0112, 1) in {5, 6, 7, 8}
-            return image.size if turned else image.size[::-1]
+            return (image.width, image.height) if turned else (image.height, image.width)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except Exception as error:

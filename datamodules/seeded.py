@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 
@@ -113,8 +113,6 @@ class TrainLoader(DataLoader):
     Lightning asks a loader for its state, but forgets to give it back if a learning rate schedule has asked for
     `estimated_stepping_batches`. So the loader's own state is empty.
     """
-
-    sampler: Sampler
 
     def state_dict(self) -> dict[str, int]:
         """Gives nothing."""
