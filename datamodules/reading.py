@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "MPO")  # MPO: the JPEG of phones that hold two pictures
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _MODES = {1: "L", 3: "RGB"}
 _WHITE = (255, 255, 255, 255)
 
