@@ -88,8 +88,17 @@ def test_damaged_data_are_named(cifar10):
 
 def test_download_only_when_asked(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(CIFAR10, "source", lambda root, download: asked.append((root, download)))
+    monkeypatch.setattr(CIFAR10, "source", staticmethod(lambda root, download: asked.append((root, download))))
     CIFAR10(root=str(tmp_path)).prepare_data()
     assert not asked
     CIFAR10(root=str(tmp_path), download=True).prepare_data()
     assert asked == [(str(tmp_path), True)]
+
+
+def test_a_failed_download_is_one_line(monkeypatch, tmp_path):
+    def fail(root, download):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(CIFAR10, "source", staticmethod(fail))
+    with pytest.raises(FileNotFoundError, match=r"CIFAR10 cannot be downloaded \(no route to host\)"):
+        CIFAR10(root=str(tmp_path), download=True).prepare_data()
