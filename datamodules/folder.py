@@ -1,5 +1,6 @@
 """Pictures in folders, one for each class."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,10 +118,10 @@ class ImageFolder(ImageDataModule):
         if not sizes:
             raise ValueError(describe(messages, total=len(chosen)))
         if len(sizes) > 1:
-            first, second = list(sizes.items())[:2]
+            examples = [f"{h}x{w} in {path.relative_to(self.root)}" for (h, w), path in list(sizes.items())[:2]]
             raise ValueError(
-                f"{self.root}: pictures differ in size (height x width): {_by(first[0])} in {first[1].name},"
-                f" {_by(second[0])} in {second[1].name}; give the size to bring them to with --data.image_size"
+                f"{self.root}: pictures differ in size (height x width): {', '.join(examples)};"
+                " give the size to bring them to with --data.image_size"
             )
         return next(iter(sizes))
 
@@ -145,7 +146,7 @@ class ImageFolder(ImageDataModule):
             files = self._checked(files, read_size)
         return PictureFiles(files.paths, files.labels, num_channels=channels, image_size=size)
 
-    def _checked(self, files: Labelled, read: Any) -> Labelled:
+    def _checked(self, files: Labelled, read: Callable[[Path], object]) -> Labelled:
         good, messages = read_each(files.paths, read)
         if not messages:
             return files
@@ -154,7 +155,3 @@ class ImageFolder(ImageDataModule):
             raise ValueError(f"{description}: remove them, or leave them out with --data.on_error=skip")
         rank_zero_warn(f"{description}: they are left out")
         return files.select(torch.tensor(good))
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"

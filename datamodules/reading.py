@@ -52,7 +52,9 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            turned = image.getexif().get(0x0112, 1) in {5, 6, 7, 8}
+            # Pillow decodes a whole PNG to look for EXIF data behind the pixels: only those before them are heeded here
+            exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+            turned = exif.get(0x0112, 1) in {5, 6, 7, 8}
             return (image.width, image.height) if turned else (image.height, image.width)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None

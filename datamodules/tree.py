@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ def _labelled(folder: Path, class_names: Sequence[str]) -> Labelled:
     return Labelled(paths, torch.tensor(labels))
 
 
-def read_each(paths: Sequence[Path], read: Callable[[Path], Any]) -> tuple[list[int], list[str]]:
+def read_each(paths: Sequence[Path], read: Callable[[Path], object]) -> tuple[list[int], list[str]]:
     """Calls `read` on each file.
 
     Returns:

@@ -74,7 +74,7 @@ def test_cifar100(monkeypatch, tmp_path):
 def test_missing_data_are_named_with_what_to_do(tmp_path, module, folder):
     data = module(root=str(tmp_path))
     data.prepare_data()
-    with pytest.raises(FileNotFoundError, match="--data.download=true") as caught:
+    with pytest.raises(FileNotFoundError, match=r"--data\.download=true") as caught:
         data.setup("fit")
     assert str(caught.value).startswith(f"{tmp_path / folder}: ")
     assert "\n" not in str(caught.value)
