@@ -101,10 +101,9 @@ class DataModule(LightningDataModule, ABC):
 
     def _train_loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
         """A loader whose data set is asked for `(index, seed)`; it goes on where a checkpoint was written."""
+        epoch, batches = 0, 0
         if self._resumed is not None:
             (self.seed, epoch, batches), self._resumed = self._resumed, None
-        else:
-            epoch, batches = self._place()[0], 0
         size = len(dataset)  # pyright: ignore[reportArgumentType]
         ranks = self._ranks()
         sampler = SeededSampler(size, seed=self._seed(), epoch=epoch, skip=batches * self.batch_size, **ranks)

@@ -53,6 +53,12 @@ def test_two_workers_see_the_same(animals, whole):
     assert model.seen == whole[0]
 
 
+def test_loaders_that_are_rebuilt_see_the_same(animals, whole):
+    model = witness()
+    train(make(animals, 2), model, max_epochs=3, reload_dataloaders_every_n_epochs=1)
+    assert model.seen == whole[0]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("hook", "step"), PLACES)
 def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(animals, whole, hook, step, workers, recwarn):
