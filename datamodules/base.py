@@ -1,0 +1,139 @@
+"""What every data module shares: where data lie, what is known of them, an order of training that can be resumed."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.seeded import SeededSampler, ShareSampler, TrainLoader
+
+
+class DataModule(LightningDataModule, ABC):
+    """A data set that knows its facts and its place in the training.
+
+    Making one touches no disk. A subclass finds the facts; each is published as a property of the same name, so that
+    a model's argument can be linked to it.
+
+    Args:
+        root: Folder of the data; `$ONECORE_DATA` if not given, or else `data`.
+        batch_size: Samples in a batch, per process.
+        num_workers: Processes that prepare batches, beside the one that trains.
+        seed: Decides order and augmentation of the training; `$PL_GLOBAL_SEED` (which `seed_everything` sets) if not
+            given, or else 0. A resumed run keeps the seed it began with.
+
+    Raises:
+        ValueError: If `batch_size` is less than 1 or `num_workers` is negative.
+    """
+
+    def __init__(
+        self, *, root: str | None = None, batch_size: int = 64, num_workers: int = 0, seed: int | None = None
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        if num_workers < 0:
+            raise ValueError(f"num_workers={num_workers} must not be negative")
+        self.root = Path(root or os.environ.get("ONECORE_DATA") or "data").expanduser().absolute()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._facts: dict[str, Any] | None = None
+        self._resumed: tuple[int, int, int] | None = None
+
+    @abstractmethod
+    def _find_facts(self) -> dict[str, Any]:
+        """Finds the facts from the data; plain Python values only, as they go into checkpoints."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a model must know of the data; found at first use, unless a checkpoint has told."""
+        if self._facts is None:
+            self._facts = self._find_facts()
+        return self._facts
+
+    def restore_facts(self, facts: Mapping[str, Any]) -> None:
+        """Sets the facts of a trained model, so that no data need be there.
+
+        Args:
+            facts: `facts` of the data module that the model was trained with.
+        """
+        self._facts = dict(facts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Gives the facts, the seed and the place in the training: the epoch and how many of its batches are done."""
+        epoch, batches = self._place()
+        return {"facts": self.facts, "seed": self._seed(), "epoch": epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Makes the next training begin at the place where the checkpoint was written.
+
+        Lightning calls this before the first `train_dataloader()`, but restores its own counters only after it if
+        the optimizer's schedule asks for the number of steps: this is why the place is kept here.
+        """
+        if self.trainer is None or self.trainer.state.fn == "fit":
+            self._resumed = state_dict["seed"], state_dict["epoch"], state_dict["batches"]
+
+    def _place(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 0
+        fit_loop = self.trainer.fit_loop
+        epochs = fit_loop.epoch_progress.state_dict()["current"]
+        if epochs["started"] == epochs["processed"]:  # between two epochs
+            return epochs["processed"], 0
+        # `processed` is what Lightning goes on from, also if a batch was interrupted; `completed` may lag behind.
+        batches = fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
+        if batches >= self.trainer.num_training_batches:
+            return epochs["processed"] + 1, 0
+        return epochs["processed"], batches
+
+    def _seed(self) -> int:
+        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+
+    def _ranks(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def _train_loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
+        """A loader whose data set is asked for `(index, seed)`; it goes on where a checkpoint was written."""
+        epoch, batches = 0, 0
+        if self._resumed is not None:
+            (self.seed, epoch, batches), self._resumed = self._resumed, None
+        size = len(dataset)  # pyright: ignore[reportArgumentType]
+        ranks = self._ranks()
+        sampler = SeededSampler(size, seed=self._seed(), epoch=epoch, skip=batches * self.batch_size, **ranks)
+        if len(sampler) < self.batch_size:
+            part = "" if ranks["world_size"] == 1 else f" for each of {ranks['world_size']} processes"
+            raise ValueError(f"batch_size={self.batch_size} exceeds the {len(sampler)} training samples{part}")
+        return self._loader(TrainLoader, dataset, sampler, collate, drop_last=True)
+
+    def _evaluation_loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
+        """A loader of every sample in a fixed order."""
+        size = len(dataset)  # pyright: ignore[reportArgumentType]
+        return self._loader(DataLoader, dataset, ShareSampler(size, **self._ranks()), collate, drop_last=False)
+
+    def _loader(
+        self,
+        loader: type[DataLoader],
+        dataset: Dataset,
+        sampler: SeededSampler | ShareSampler,
+        collate: Callable[[list[Any]], Any],
+        *,
+        drop_last: bool,
+    ) -> DataLoader:
+        return loader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            drop_last=drop_last,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator(),  # so that loading never draws from the model's random numbers
+        )
