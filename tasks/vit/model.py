@@ -33,6 +33,7 @@ class PatchEmbedding(nn.Module):
     def forward(
         self, image: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch embed_dim rows columns"]:
+        """Gives a token a patch, in the grid's rows and columns."""
         height, width = image.shape[-2:]
         right, bottom = -width % self.patch_size, -height % self.patch_size
         if right or bottom:
@@ -57,6 +58,7 @@ class PatchDropout(nn.Module):
         self.p = p
 
     def forward(self, patches: Float[Tensor, "batch cells embed_dim"]) -> Float[Tensor, "batch kept embed_dim"]:
+        """Keeps as many patches of each picture, at least one."""
         if not self.training or self.p == 0:
             return patches
         batch, cells, width = patches.shape

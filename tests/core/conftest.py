@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("core", max_examples=20, deadline=None, print_blob=True)
+settings.register_profile("core", max_examples=12, deadline=None, print_blob=True)
 settings.load_profile("core")

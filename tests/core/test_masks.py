@@ -72,7 +72,7 @@ def test_combine_masks_is_a_union(batch, query_len, cached, padded, masked, caus
     attn = torch.rand(query_len, key_len, generator=generator) < 0.5 if masked else None
     combined = combine_masks(query_len, key_len, key_padding_mask=padding, attn_mask=attn, is_causal=causal)
     if combined is None:
-        assert not (padded or masked or causal)
+        assert [padded, masked, causal] == [False, False, False]
         return
     combined = combined.expand(batch, 1, query_len, key_len)
     for b in range(batch):
