@@ -87,7 +87,7 @@ class ViT(nn.Module):
             a checkpoint of ours); another number of classes, size of picture or number of channels is adapted.
 
     Raises:
-        ValueError: If a size is not positive, or the pretrained weights do not fit.
+        ValueError: If a size or number is out of range, or the pretrained weights cannot be read or do not fit.
     """
 
     def __init__(
@@ -108,6 +108,8 @@ class ViT(nn.Module):
         for name, value in [("patch_size", patch_size), ("num_channels", num_channels), ("num_classes", num_classes)]:
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
+        if num_register_tokens < 0:
+            raise ValueError(f"num_register_tokens={num_register_tokens} must not be negative")
         if min(image_size) < 1:
             raise ValueError(f"image_size={image_size} must be positive")
         embed_dim = encoder.embed_dim
