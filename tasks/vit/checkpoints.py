@@ -148,9 +148,9 @@ def _from_timm(weights: Mapping[str, Tensor], grids: Sequence[Grid | None], sour
         raise ValueError(f"pretrained={source!r} has gated feed-forward networks (SwiGLU), which have no place here")
     ours = {f"encoder.{name}": weight for name, weight in encoder.items()}
     ours |= {_RENAMED[name]: weight for name, weight in rest.items() if name in _RENAMED}
-    prefix = [rest[name][0] for name in _PREFIX_TOKENS if name in rest]
+    prefix = [rest[name][0].float() for name in _PREFIX_TOKENS if name in rest]  # half precision is not for sums
     tokens = torch.cat(prefix) if prefix else None
-    positions = rest["pos_embed"][0]
+    positions = rest["pos_embed"][0].float()
     grid, covered = _split(len(positions), 0 if tokens is None else len(tokens), grids, source)
     if tokens is not None:
         # Our positions are the patches' only: those of the other tokens are added to the tokens themselves.
@@ -165,7 +165,8 @@ def _unify_dinov2(rest: dict[str, Tensor]) -> None:
     if "register_tokens" in rest and "cls_token" in rest and "pos_embed" in rest:
         positions = rest["pos_embed"]
         rest["reg_token"] = rest.pop("register_tokens")
-        rest["cls_token"], rest["pos_embed"] = rest["cls_token"] + positions[:, :1], positions[:, 1:]
+        rest["cls_token"] = rest["cls_token"].float() + positions[:, :1].float()
+        rest["pos_embed"] = positions[:, 1:]
 
 
 def _split(length: int, num_prefix: int, grids: Sequence[Grid | None], source: str) -> tuple[Grid, int]:
