@@ -138,6 +138,13 @@ def test_our_own_checkpoints(tmp_path, caplog):
     assert_same_logits(second, first, image(16, 32), 1e-6)
     with pytest.raises(ValueError, match=r"8 positions.*\(4, 4\); set image_size"):  # 2 x 4 nobody can guess
         ours(tiny(), str(tmp_path / "last.ckpt"), num_register_tokens=2)
+    averages = {f"average.{name}": weight * 0 for name, weight in state.items()}
+    torch.save({"state_dict": averages | state}, tmp_path / "averaged.ckpt")
+    assert_same_logits(ours(tiny(), str(tmp_path / "averaged.ckpt"), **arguments), first, image(16, 32), 1e-6)
+    teacher = {name.replace("average", "teacher"): weight for name, weight in averages.items()}
+    torch.save(teacher | averages, tmp_path / "two.ckpt")
+    with pytest.raises(ValueError, match=r"several models: teacher\.model\., average\.model\."):
+        ours(tiny(), str(tmp_path / "two.ckpt"), **arguments)
     save_file(first.state_dict(), tmp_path / "plain.safetensors")
     assert_same_logits(ours(tiny(), str(tmp_path / "plain.safetensors"), **arguments), first, image(16, 32), 1e-6)
 
@@ -146,7 +153,7 @@ def test_dinov2_as_published(tmp_path):
     """Facebook's names: a mask token, and register tokens between the class token and patches without positions."""
     theirs = reference("vit_small_patch14_reg4_dinov2", depth=2, img_size=56, num_classes=7)
     state = dict(theirs.state_dict())
-    class_position = torch.full((1, 1, 384), 0.3)
+    class_position = torch.linspace(-1, 1, 384).view(1, 1, -1)
     state["register_tokens"] = state.pop("reg_token")
     state["cls_token"] = state["cls_token"] - class_position
     state["pos_embed"] = torch.cat([class_position, state["pos_embed"]], dim=1)
@@ -266,6 +273,14 @@ def test_another_size_resamples_the_positions(tmp_path):
     assert_same_logits(mine, theirs, image(48, 24))
 
 
+def test_a_files_grid_that_is_no_square_must_be_the_models(tmp_path):
+    theirs = tiny(img_size=(16, 40))
+    path = saved(theirs, tmp_path / "weights.safetensors")
+    assert_same_logits(ours(theirs, path), theirs, image(16, 40))
+    with pytest.raises(ValueError, match="11 positions: neither a square's nor those of the model's grid"):
+        ours(theirs, path, image_size=(32, 32))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
 def test_other_channels_are_adapted_as_timm_does(tmp_path, channels):
     theirs = tiny()
@@ -277,8 +292,9 @@ def test_other_channels_are_adapted_as_timm_does(tmp_path, channels):
         torch.testing.assert_close(mine(grey), theirs(grey.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
 
 
-def test_a_missing_bias_is_one_of_zero(tmp_path):
-    theirs = tiny(qkv_bias=False)
+@pytest.mark.parametrize("arguments", [{"qkv_bias": False}, {"qkv_bias": False, "proj_bias": False}])
+def test_a_missing_bias_is_one_of_zero(tmp_path, arguments):
+    theirs = tiny(**arguments)
     assert_same_logits(ours(theirs, saved(theirs, tmp_path / "weights.safetensors")), theirs, image(32, 32))
 
 
