@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         bias: Whether the attentions' projections have biases.
 
     Raises:
-        ValueError: If `num_layers` is less than 1, or a layer refuses its arguments.
+        ValueError: If `num_layers` is less than 1, `drop_path` is not in [0, 1), or a layer refuses its arguments.
     """
 
     def __init__(
@@ -124,6 +124,8 @@ class Encoder(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be at least 1")
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path={drop_path} is not a probability in [0, 1)")
         self.embed_dim = embed_dim
         self.layers = nn.ModuleList(
             EncoderLayer(

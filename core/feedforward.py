@@ -18,6 +18,9 @@ class FeedForward(nn.Module):
         ffn_dim: Width between the two maps.
         dropout: Probability with which an activation is dropped in training.
         activation: Makes the activation.
+
+    Raises:
+        ValueError: If `ffn_dim` is less than 1.
     """
 
     def __init__(
@@ -29,6 +32,8 @@ class FeedForward(nn.Module):
         activation: Callable[[], nn.Module] = nn.GELU,
     ) -> None:
         super().__init__()
+        if ffn_dim < 1:
+            raise ValueError(f"ffn_dim={ffn_dim} must be at least 1")
         self.linear1 = nn.Linear(embed_dim, ffn_dim)
         self.activation = activation()
         self.dropout = nn.Dropout(dropout)

@@ -25,16 +25,20 @@ class SinusoidalPositionalEncoding(nn.Module):
     [[0.0, 1.0, 0.0, 1.0]]
     """
 
-    frequencies: Tensor
+    like: Tensor
 
     def __init__(self, embed_dim: int, *, base: float = 10_000.0) -> None:
         super().__init__()
-        self.register_buffer("frequencies", _frequencies(embed_dim, base), persistent=False)
+        if embed_dim % 2:
+            raise ValueError(f"embed_dim={embed_dim} is odd; a sinusoidal encoding pairs each sine with a cosine")
+        self.embed_dim = embed_dim
+        self.base = base
+        self.register_buffer("like", torch.empty(0), persistent=False)  # follows the model's device and precision
 
     def forward(self, length: int, *, offset: int = 0) -> Float[Tensor, "length embed_dim"]:
         """Encodes the positions `offset` to `offset + length - 1`."""
-        positions = torch.arange(offset, offset + length, device=self.frequencies.device)
-        return _sines_and_cosines(positions, self.frequencies)
+        positions = torch.arange(offset, offset + length, dtype=torch.float32, device=self.like.device)
+        return _sines_and_cosines(positions, self.embed_dim, self.base).to(self.like.dtype)
 
 
 class SinusoidalPositionalEncoding2d(nn.Module):
@@ -53,14 +57,16 @@ class SinusoidalPositionalEncoding2d(nn.Module):
         ValueError: If `embed_dim` is not a multiple of 4.
     """
 
-    frequencies: Tensor
+    like: Tensor
 
     def __init__(self, embed_dim: int, *, base: float = 10_000.0, scale: float | None = 2 * math.pi) -> None:
         super().__init__()
         if embed_dim % 4:
             raise ValueError(f"embed_dim={embed_dim} is not a multiple of 4: sine and cosine of row and column")
+        self.embed_dim = embed_dim
+        self.base = base
         self.scale = scale
-        self.register_buffer("frequencies", _frequencies(embed_dim // 2, base), persistent=False)
+        self.register_buffer("like", torch.empty(0), persistent=False)  # follows the model's device and precision
 
     def forward(
         self, padding_mask: Bool[Tensor, "batch height width"]
@@ -70,14 +76,13 @@ class SinusoidalPositionalEncoding2d(nn.Module):
         Args:
             padding_mask: True = padding; an image's real part is a rectangle at the upper left.
         """
-        real = (~padding_mask).to(self.frequencies.dtype)
+        real = (~padding_mask).float()
         rows, columns = real.cumsum(1), real.cumsum(2)
         if self.scale is not None:
             rows = rows / (rows[:, -1:, :] + 1e-6) * self.scale
             columns = columns / (columns[:, :, -1:] + 1e-6) * self.scale
-        return torch.cat(
-            [_sines_and_cosines(rows, self.frequencies), _sines_and_cosines(columns, self.frequencies)], dim=-1
-        )
+        halves = [_sines_and_cosines(places, self.embed_dim // 2, self.base) for places in (rows, columns)]
+        return torch.cat(halves, dim=-1).to(self.like.dtype)
 
 
 class LearnedPositionalEncoding(nn.Module):
@@ -97,8 +102,10 @@ class LearnedPositionalEncoding(nn.Module):
         """Encodes the positions `offset` to `offset + length - 1`.
 
         Raises:
-            ValueError: If one of them lies beyond the last learned position.
+            ValueError: If one of them lies before the first learned position or beyond the last.
         """
+        if offset < 0:
+            raise ValueError(f"offset={offset} must not be negative")
         if offset + length > len(self.weight):
             raise ValueError(
                 f"position {offset + length - 1} was asked for, but only 0 to {len(self.weight) - 1} are learned "
@@ -151,12 +158,10 @@ def resample_grid(
     return image.flatten(2)[0].T.to(weight.dtype)
 
 
-def _frequencies(embed_dim: int, base: float) -> Float[Tensor, " half"]:
-    if embed_dim % 2:
-        raise ValueError(f"embed_dim={embed_dim} is odd; a sinusoidal encoding pairs each sine with a cosine")
-    return base ** (-torch.arange(0, embed_dim, 2, dtype=torch.float32) / embed_dim)
-
-
-def _sines_and_cosines(positions: Tensor, frequencies: Tensor) -> Tensor:
+def _sines_and_cosines(
+    positions: Float[Tensor, "*shape"], embed_dim: int, base: float
+) -> Float[Tensor, "*shape embed_dim"]:
+    """Float32 whatever the model's precision: bfloat16 cannot count beyond 256."""
+    frequencies = base ** (-torch.arange(0, embed_dim, 2, dtype=torch.float32, device=positions.device) / embed_dim)
     angles = positions.unsqueeze(-1) * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)

@@ -33,6 +33,7 @@ class PatchEmbedding(nn.Module):
     def forward(
         self, image: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch embed_dim rows columns"]:
+        """Gives a token a patch, in the grid's rows and columns."""
         height, width = image.shape[-2:]
         right, bottom = -width % self.patch_size, -height % self.patch_size
         if right or bottom:
@@ -57,6 +58,7 @@ class PatchDropout(nn.Module):
         self.p = p
 
     def forward(self, patches: Float[Tensor, "batch cells embed_dim"]) -> Float[Tensor, "batch kept embed_dim"]:
+        """Keeps as many patches of each picture, at least one."""
         if not self.training or self.p == 0:
             return patches
         batch, cells, width = patches.shape
@@ -85,7 +87,7 @@ class ViT(nn.Module):
             a checkpoint of ours); another number of classes, size of picture or number of channels is adapted.
 
     Raises:
-        ValueError: If a size is not positive, or the pretrained weights do not fit.
+        ValueError: If a size or number is out of range, or the pretrained weights cannot be read or do not fit.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class ViT(nn.Module):
         for name, value in [("patch_size", patch_size), ("num_channels", num_channels), ("num_classes", num_classes)]:
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
+        if num_register_tokens < 0:
+            raise ValueError(f"num_register_tokens={num_register_tokens} must not be negative")
         if min(image_size) < 1:
             raise ValueError(f"image_size={image_size} must be positive")
         embed_dim = encoder.embed_dim
