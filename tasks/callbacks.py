@@ -1,0 +1,114 @@
+"""Callbacks that every run has: the best and the last checkpoint, a monitor that exists, Ctrl-C without loss."""
+
+import difflib
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from tasks.errors import Interrupted, UsageError
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt` and `last.ckpt`; a resumed run takes the best so far along into its own folder.
+
+    Args:
+        folder: Where the checkpoints go.
+        monitor: The metric that decides which is the best.
+        mode: Whether the best is the least ("min") or the greatest ("max").
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        earlier, best = Path(state_dict["best_model_path"]), Path(str(self.dirpath), "best.ckpt")
+        if not earlier.is_file():
+            return
+        if earlier.resolve() != best.resolve():
+            best.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(earlier, best)
+        score = state_dict["best_model_score"]
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_model_path": str(best),
+                "best_k_models": {str(best): score},
+                "kth_best_model_path": str(best),
+                "last_model_path": "",
+            }
+        )
+
+
+class CheckMonitor(Callback):
+    """Refuses, before the first step, a `monitor` that names no metric of validation."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        known: list[str] = pl_module.metric_names()  # pyright: ignore[reportCallIssue]
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            monitor = getattr(callback, "monitor", None)
+            if isinstance(monitor, str) and monitor not in known and not monitor.startswith("train/"):
+                near = difflib.get_close_matches(monitor, known, n=1, cutoff=0.0)
+                raise UsageError(
+                    f"{type(callback).__name__} monitors {monitor!r}, which is never logged; "
+                    f"did you mean {near[0]!r}? (there are {', '.join(known)})"
+                )
+
+
+class StopCleanly(Callback):
+    """On Ctrl-C or SIGTERM ends the step that runs, saves `last.ckpt` and stops; a second Ctrl-C stops at once.
+
+    Args:
+        checkpoint: Where to save.
+        how_to_resume: The command that goes on from there.
+    """
+
+    def __init__(self, checkpoint: Path, how_to_resume: str) -> None:
+        self.checkpoint = checkpoint
+        self.how_to_resume = how_to_resume
+        self.asked = False
+        self._earlier: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._earlier[number] = signal.signal(number, self._ask)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        # After the last batch of an epoch comes its validation; one step into the next epoch nothing is half done.
+        if not self.asked or trainer.is_last_batch:
+            return
+        trainer.save_checkpoint(self.checkpoint)
+        raise Interrupted(f"stopped after step {trainer.global_step}; go on with: {self.how_to_resume}")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            self._restore()
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def _restore(self) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+        self._earlier.clear()

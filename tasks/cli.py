@@ -1,0 +1,322 @@
+"""The command line of every task: LightningCLI, with what it gets wrong put right.
+
+A checkpoint carries its run's whole configuration. Given `--ckpt_path`, that configuration is the first `--config`,
+so whatever the command line says comes later and wins; nothing else has to be given again.
+"""
+
+import importlib.util
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, RichModelSummary, RichProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+import core.attention  # noqa: F401  their short names are known where they are imported
+import datamodules  # noqa: F401
+from tasks.base import TaskModule
+from tasks.callbacks import BestCheckpoint, CheckMonitor, StopCleanly
+from tasks.checkpoint import check_shapes, read_checkpoint
+from tasks.errors import TaskError, UsageError
+from tasks.mistakes import explain
+from tasks.run import make_run_folder, write_whole
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class TaskParser(LightningArgumentParser):
+    """A parser that raises what is wrong, for `TaskCLI` to explain, and guesses no abbreviated names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        raise UsageError(message) from ex
+
+
+def add_model_arguments(parser: LightningArgumentParser, module_class: type[TaskModule]) -> None:
+    """Adds `model.*`, the network's arguments, and `training.*`, the module's."""
+    parser.add_class_arguments(module_class.network_class, "model", sub_configs=True)
+    parser.add_class_arguments(module_class, "training", skip={"network", "facts"}, instantiate=False, sub_configs=True)
+
+
+def build(module_class: type[TaskModule], config: dict[str, Any], facts: dict[str, Any]) -> TaskModule:
+    """Builds a task's module from a resolved configuration, without any data.
+
+    Args:
+        module_class: The task's module.
+        config: Has `model` and `training`; `model.pretrained` is not loaded again.
+        facts: What the data knew.
+    """
+    parser = TaskParser()
+    add_model_arguments(parser, module_class)
+    model = {**config["model"], "pretrained": None} if "pretrained" in config["model"] else config["model"]
+    init = parser.instantiate_classes(parser.parse_object({"model": model, "training": config["training"]}))
+    return module_class(init["model"], facts=facts, **init["training"])
+
+
+class TaskCLI(LightningCLI):
+    """Parses, builds and runs one command of one task.
+
+    Args:
+        module_class: The task's module.
+        default_config: The experiment that `fit` without `--config` runs.
+        args: The command line, command first.
+    """
+
+    def __init__(self, module_class: type[TaskModule], default_config: Path, args: list[str]) -> None:
+        self.module_class = module_class
+        self.default_config = default_config
+        self.checkpoint: dict[str, Any] | None = None
+        self.last_line = ""
+        super().__init__(
+            model_class=module_class,
+            datamodule_class=LightningDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            parser_class=TaskParser,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        skip = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only"}
+        skip |= {"verbose", "return_predictions"}
+        return dict.fromkeys(["fit", "validate", "test", "predict"], skip)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            for fact in self.module_class.links:
+                parser.link_arguments(f"data.{fact}", f"model.{fact}", apply_on="instantiate")
+        if subcommand == "predict":
+            parser.add_argument("--input", type=str, required=True, help="A file, or a folder of files.")
+            parser.add_argument("--output", type=str, required=True, help="The folder to write to.")
+        else:
+            parser.add_argument("--runs", type=str, default="runs", help="Where the run's folder is made.")
+        return parser
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+        add_model_arguments(parser, self.module_class)
+        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        command, rest = args[0], list(args[1:])
+        with self._first_config(command, rest) as first:
+            try:
+                self.config = parser.parse_args([command, *first, *rest])
+            except UsageError as error:
+                files = [*first, *rest]
+                known = _read_configs(value for option, value in zip(files, files[1:]) if option == "--config")
+                raise UsageError(explain(str(error), self._parser(command), rest, known)) from error
+
+    @contextmanager
+    def _first_config(self, command: str, rest: list[str]) -> Iterator[list[str]]:
+        """The configuration under all others: the checkpoint's, else for `fit` the default unless one is given."""
+        path = _value_of("--ckpt_path", rest)
+        if path is None:
+            if command != "fit":
+                raise UsageError(f"{command} needs --ckpt_path, a checkpoint of a run (checkpoints/best.ckpt)")
+            given = _value_of("--config", rest) or _value_of("-c", rest)
+            yield [] if given else ["--config", str(self.default_config)]
+            return
+        self.checkpoint = read_checkpoint(path, self.module_class.task)
+        config = dict(self.checkpoint["onecore"]["config"])
+        if command != "fit":
+            config = {key: config[key] for key in ("model", "training", "data")}
+        config["model"] = {**config["model"], **({"pretrained": None} if "pretrained" in config["model"] else {})}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "checkpoint.yaml")
+            file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            yield ["--config", str(file)]
+
+    def _parse_ckpt_path(self) -> None:
+        """Done in `parse_arguments`: the parent's way lets the checkpoint win over the command line."""
+
+    def instantiate_classes(self) -> None:
+        command = cast(str, self.subcommand)
+        parser, config = self._parser(command), self.config[command]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*instantiate_classes.*")
+            try:
+                init = parser.instantiate_classes(config)
+            except TypeError as error:
+                unknown = [fact for fact in self.module_class.links if f"'{fact}'" in str(error)]
+                if not unknown:
+                    raise
+                raise UsageError(
+                    f"data={config['data']['class_path']} does not know {', '.join(unknown)}: it is no data set for "
+                    f"tasks.{self.module_class.task}"
+                ) from error
+        self.config_init = {command: init}
+        self.datamodule = init["data"]
+        facts = self._facts(command)
+        resolved = self._resolve(parser, config, facts)
+        self.model = self.module_class(init["model"], facts=facts, **init["training"])
+        self.model.config = resolved
+        if self.checkpoint is not None:
+            check_shapes(self.model, self.checkpoint, resolved)
+        self.run_folder = (
+            None if command == "predict" else make_run_folder(Path(config["runs"]), self.module_class.task)
+        )
+        if self.run_folder is not None:
+            write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+        self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
+
+    def _facts(self, command: str) -> dict[str, Any]:
+        """What the data knows; a checkpoint's own facts are what its weights were trained with."""
+        if self.checkpoint is None:
+            return self.datamodule.facts
+        saved = self.checkpoint["onecore"]["facts"]
+        if command != "predict":
+            for fact in self.module_class.facts_to_agree:
+                here = self.datamodule.facts[fact]
+                if here != saved[fact]:
+                    raise TaskError(f"{fact} of the data is {here}, but the checkpoint was trained with {saved[fact]}")
+        if command != "fit":
+            self.datamodule.restore_facts(saved)
+        return self.datamodule.facts
+
+    def _resolve(self, parser: LightningArgumentParser, config: Any, facts: dict[str, Any]) -> dict[str, Any]:
+        """The configuration as plain values: linked ones included, the root absolute, what this call alone means not."""
+        resolved = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
+        for fact in self.module_class.links:
+            resolved["model"].setdefault(fact, facts[fact])
+        for key in ("ckpt_path", "input", "output", "runs"):
+            resolved.pop(key, None)
+        data = resolved["data"].get("init_args", {})
+        if data.get("root") is not None:
+            data["root"] = str(Path(data["root"]).expanduser().absolute())
+        return resolved
+
+    def _trainer_parts(self, given: Any) -> dict[str, Any]:
+        """Loggers and callbacks that every run has, after those that the configuration names."""
+        callbacks: list[Callback] = list(given["callbacks"] or [])
+        if given["enable_progress_bar"] is not False:
+            callbacks.append(RichProgressBar())
+        folder = self.run_folder
+        if folder is None:
+            return {"logger": False, "callbacks": callbacks}
+        if self.subcommand == "fit":
+            if given["enable_model_summary"] is not False:
+                callbacks.append(RichModelSummary())
+            last = folder / "checkpoints" / "last.ckpt"
+            resume = f"python -m tasks.{self.module_class.task} fit --ckpt_path {last}"
+            callbacks += [CheckMonitor(), StopCleanly(last, resume)]
+            if self.model.ema_decay > 0:
+                callbacks.append(EMAWeightAveraging(decay=self.model.ema_decay))
+            if not given["fast_dev_run"] and given["enable_checkpointing"] is not False:
+                callbacks.append(BestCheckpoint(last.parent, self.model.monitor, self.model.monitor_mode))
+        loggers: list[Logger] = [CSVLogger(str(folder), name="", version="")]
+        if isinstance(given["logger"], Logger):
+            loggers.append(given["logger"])
+        elif isinstance(given["logger"], list):
+            loggers += given["logger"]
+        elif given["logger"] is not False and importlib.util.find_spec("tensorboard"):
+            loggers.append(TensorBoardLogger(str(folder), name="", version=""))
+        return {"logger": loggers, "callbacks": callbacks, "default_root_dir": str(folder)}
+
+    def fit(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
+        """Trains, then tests the best checkpoint."""
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        metrics = {}
+        if best:
+            checkpoint = read_checkpoint(best, model.task)
+            model.load_state_dict(checkpoint["state_dict"])
+            metrics = checkpoint["onecore"]["metrics"]
+        self.trainer.test(model, datamodule=datamodule)
+        self._finish(metrics)
+
+    def validate(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:  # noqa: ARG002
+        """Measures a checkpoint on the validation part."""
+        self._load()
+        self.trainer.validate(model, datamodule=datamodule)
+        self._finish({})
+
+    def test(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:  # noqa: ARG002
+        """Measures a checkpoint on the test part."""
+        self._load()
+        self.trainer.test(model, datamodule=datamodule)
+        self._finish({})
+
+    def predict(self, model: TaskModule, datamodule: Any, ckpt_path: str, input: str, output: str) -> None:  # noqa: A002, ARG002
+        """Applies a checkpoint to the user's files; one that cannot be read is named, and the others go on."""
+        self._load()
+        files = datamodule.predict_files(Path(input))
+        folder = Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
+        batches: Any = self.trainer.predict(model, dataloaders=datamodule.predict_loader(files))
+        failed = [failure for batch in batches for failure in batch["failed"]]
+        read = [batch for batch in batches if len(batch["index"])]
+        table = model.save_predictions(read, [str(file) for file in files], folder)
+        self.last_line = f"predictions: {table}"
+        if failed:
+            reasons = "; ".join(reason for _, reason in failed)
+            raise TaskError(
+                f"{len(failed)} of {len(files)} files could not be read, the others are in {table}: {reasons}"
+            )
+
+    def _load(self) -> None:
+        assert self.checkpoint is not None
+        self.model.load_state_dict(self.checkpoint["state_dict"])
+
+    def _finish(self, metrics: dict[str, float]) -> None:
+        assert self.run_folder is not None
+        metrics = {**metrics, **{name: float(value) for name, value in self.trainer.callback_metrics.items()}}
+        metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
+        write_whole(self.run_folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        if self.subcommand != "validate":
+            self.model.save_plots(self.run_folder)
+        self.last_line = f"run: {self.run_folder}"
+
+
+def run(module_class: type[TaskModule], default_config: str, args: list[str]) -> str:
+    """Runs one command and returns its last line: `run: <folder>`, or where the predictions are.
+
+    Args:
+        module_class: The task's module.
+        default_config: The experiment of `fit` without `--config`, a path below `configs`.
+        args: The command line, command first.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in ("does not have many workers", "Experiment logs directory", "TensorBoardLogger|LeafSpec"):
+        warnings.filterwarnings("ignore", message=f".*({message}).*")
+    return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+
+
+def _read_configs(paths: Iterable[str]) -> dict[str, Any]:
+    """The configurations that can be read, merged at the top level; only to guess what was meant."""
+    known: dict[str, Any] = {}
+    for path in paths:
+        try:
+            known |= yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, TypeError):
+            continue
+    return known
+
+
+def _value_of(option: str, args: list[str]) -> str | None:
+    """The last value that a command line gives an option, as `--a=b` or `--a b`."""
+    value = None
+    for word, following in zip(args, [*args[1:], ""], strict=True):
+        if word == option:
+            value = following
+        elif word.startswith(option + "="):
+            value = word.removeprefix(option + "=")
+    return value

@@ -1,0 +1,72 @@
+"""The way in of every task: help without waiting for torch, errors in one line, exit codes.
+
+Nothing heavy is imported here: `--help` prints a text that is shipped (`tasks/<task>/help/*.txt`, made by
+`python -m tasks.help` and held against the real parser by a test), since importing Lightning takes seconds.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tasks.errors import TaskError, UsageError
+
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+
+
+def launch(task: str, run: Callable[[list[str]], str], args: Sequence[str] | None = None) -> int:
+    """Runs a task's command line.
+
+    Args:
+        task: Name of the task.
+        run: Does the work, given the arguments, and returns the last line to print.
+        args: The command line without the program's name; the process's own if not given.
+
+    Returns:
+        The exit code: 0, 2 for a command line that cannot be understood, 1 for everything else that failed.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(help_text(task, "overview"))
+        return 0
+    if args[0] not in SUBCOMMANDS:
+        near = difflib.get_close_matches(args[0], SUBCOMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SUBCOMMANDS)}"
+        return _fail(f"{args[0]!r} is not a command of tasks.{task}; {hint}", 2)
+    if "-h" in args or "--help" in args:
+        sys.stdout.write(help_text(task, args[0]))
+        return 0
+    try:
+        last_line = run(args)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except TaskError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("stopped", 1)
+    except (ValueError, OSError) as error:
+        if os.environ.get("ONECORE_DEBUG"):
+            raise
+        return _fail(_one_line(error), 1)
+    sys.stdout.write(last_line + "\n")
+    return 0
+
+
+def help_text(task: str, command: str) -> str:
+    """The shipped help of a command."""
+    return (Path(__file__).parent / task / "help" / f"{command}.txt").read_text(encoding="utf-8")
+
+
+def _one_line(error: BaseException) -> str:
+    """A message without the traceback that a worker process puts before it, for which ONECORE_DEBUG=1 is there."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and "Traceback" in str(error):
+        return lines[-1].split(": ", 1)[-1]
+    return " ".join(line.strip() for line in lines) or type(error).__name__
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"error: {message}\n")
+    return code

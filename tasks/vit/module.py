@@ -1,0 +1,124 @@
+"""Trains, tests and applies a `ViT` as an image classifier."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
+from torchvision.transforms import v2
+
+from tasks.base import TaskModule
+from tasks.vit import report
+from tasks.vit.model import ViT
+
+
+class ViTModule(TaskModule):
+    """Image classification with cross-entropy.
+
+    Args:
+        network: The network.
+        facts: What the data knows: `class_names` at least.
+        monitor: The metric that decides which checkpoint is the best.
+        monitor_mode: Whether the best is the least or the greatest.
+        label_smoothing: Share of the target that is spread over all classes (Szegedy et al. 2016).
+        mixup: Alpha of mixup (Zhang et al. 2018); 0 = none.
+        cutmix: Alpha of CutMix (Yun et al. 2019); 0 = none. With both, each batch gets one of them by chance.
+        training: The arguments of `TaskModule`. `freeze: [patch_embedding, position, prefix_tokens, encoder]` trains
+            a linear probe.
+    """
+
+    task = "vit"
+    network_class = ViT
+    links = ("num_classes", "image_size", "num_channels")
+    facts_to_agree = ("class_names", "num_channels")
+
+    def __init__(
+        self,
+        network: ViT,
+        *,
+        facts: dict[str, Any],
+        monitor: str = "val/accuracy",
+        monitor_mode: Literal["min", "max"] = "max",
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        **training: Any,
+    ) -> None:
+        super().__init__(network, facts=facts, monitor=monitor, monitor_mode=monitor_mode, **training)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing} is not a share in [0, 1)")
+        if min(mixup, cutmix) < 0:
+            raise ValueError(f"mixup={mixup} and cutmix={cutmix} must not be negative")
+        self.label_smoothing = label_smoothing
+        mixes = [mix(alpha=alpha) for mix, alpha in [(v2.MixUp, mixup), (v2.CutMix, cutmix)] if alpha > 0]
+        self.mix = v2.RandomChoice(mixes) if mixes else None
+        num_classes = network.head.out_features
+        self.class_names: list[str] = facts["class_names"]
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "ece": MulticlassCalibrationError(num_classes, n_bins=15),
+        }
+        if num_classes > 5:
+            metrics["accuracy_top5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro")
+        self.metrics = MetricCollection(metrics, compute_groups=False)
+        self.confusion = MulticlassConfusionMatrix(num_classes)
+
+    def metric_names(self) -> list[str]:
+        return [*super().metric_names(), *(f"val/{name}" for name in self.metrics)]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        image, target = batch["image"], batch["label"]
+        if self.mix is not None:
+            image, target = self.mix(image, F.one_hot(target, len(self.class_names)).to(image.dtype))
+        loss = F.cross_entropy(self.network(image), target, label_smoothing=self.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.confusion.reset()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        logits = self._evaluate(batch, "test")
+        self.confusion.update(logits, batch["label"])
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+        matrix = self.confusion.compute()
+        recall = matrix.diagonal() / matrix.sum(1).clamp(min=1)
+        for name, value in zip(self.class_names, recall, strict=True):
+            self.log(f"test/accuracy/{name}", value)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        probabilities = self.network(batch["image"]).softmax(-1) if len(batch["index"]) else batch["image"]
+        return {"index": batch["index"], "failed": batch["failed"], "probabilities": probabilities}
+
+    def save_plots(self, folder: Path) -> None:
+        report.save_confusion(self.confusion.compute(), self.class_names, folder / "confusion.png")
+
+    def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
+        return report.save_predictions(batches, names, self.class_names, folder)
+
+    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> Tensor:
+        logits = self.network(batch["image"])
+        loss = F.cross_entropy(logits, batch["label"])
+        self.log(f"{stage}/loss", loss, batch_size=len(logits), on_step=False, on_epoch=True)
+        self.metrics.update(logits, batch["label"])
+        return logits
+
+    def _log_metrics(self, stage: str) -> None:
+        for name, value in self.metrics.compute().items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy")
+        self.metrics.reset()
