@@ -69,7 +69,8 @@ class EncoderLayer(nn.Module):
         key_padding_mask: Bool[Tensor, "batch length"] | None = None,
         attn_mask: Bool[Tensor, "length length"] | None = None,
         is_causal: bool = False,
-    ) -> Tokens:
+        num_outputs: int | None = None,
+    ) -> Float[Tensor, "batch outputs embed_dim"]:
         """Encodes; the arguments are those of `Encoder.forward`."""
 
         def attend(x: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class EncoderLayer(nn.Module):
                 x, query_pos=pos, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal
             )
 
-        return self.feedforward_residual(self.attention_residual(x, attend), self.feedforward)
+        return self.feedforward_residual(self.attention_residual(x, attend)[:, :num_outputs], self.feedforward)
 
 
 class Encoder(nn.Module):
@@ -153,7 +154,8 @@ class Encoder(nn.Module):
         key_padding_mask: Bool[Tensor, "batch length"] | None = None,
         attn_mask: Bool[Tensor, "length length"] | None = None,
         is_causal: bool = False,
-    ) -> Tokens:
+        num_outputs: int | None = None,
+    ) -> Float[Tensor, "batch outputs embed_dim"]:
         """Encodes tokens; what lies in padded slots changes no other token, and comes out unspecified.
 
         Args:
@@ -162,7 +164,22 @@ class Encoder(nn.Module):
             key_padding_mask: True = padding, ignored.
             attn_mask: True = blocked.
             is_causal: Blocks the future.
+            num_outputs: Gives only the first so many tokens, which are what they would be otherwise; all if not
+                given. The last feed-forward network, which mixes no tokens, is then spared the others.
+
+        Raises:
+            ValueError: If `num_outputs` is not between 1 and the number of tokens.
         """
-        for layer in self.layers:
-            x = layer(x, pos=pos, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
+        if num_outputs is not None and not 1 <= num_outputs <= x.shape[1]:
+            raise ValueError(f"num_outputs={num_outputs} is not between 1 and the number of tokens ({x.shape[1]})")
+        last = len(self.layers) - 1
+        for depth, layer in enumerate(self.layers):
+            x = layer(
+                x,
+                pos=pos,
+                key_padding_mask=key_padding_mask,
+                attn_mask=attn_mask,
+                is_causal=is_causal,
+                num_outputs=num_outputs if depth == last else None,
+            )
         return self.norm(x)

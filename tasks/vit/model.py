@@ -144,9 +144,10 @@ class ViT(nn.Module):
 
     def features(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch embed_dim"]:
         """Gives what the head sees: the encoded class token, or the mean of the encoded patches."""
-        x = self.encoder(self.dropout(self.embed(image)))
+        x = self.dropout(self.embed(image))
         if self.pool == "class":
-            return x[:, 0]
+            return self.encoder(x, num_outputs=1)[:, 0]
+        x = self.encoder(x)
         num_prefix = 0 if self.prefix_tokens is None else len(self.prefix_tokens)
         return x[:, num_prefix:].mean(1)
 

@@ -1,0 +1,218 @@
+"""Times and memory of two implementations of one network, and of the matrix products that neither can avoid.
+
+One process alone can be off by 15 percent, by where its memory happens to lie: a measurement takes several fresh
+processes, and inside each the contenders take turns, in alternating order, so that what slows the machine for a
+while slows all of them.
+"""
+
+import gc
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from tasks.memory import keep_freed_memory
+
+MODES = ("train", "inference")
+CONTENDERS = ("ours", "peer", "floor")
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product of the forward pass: `repeat` times, `batch` independent (rows x inner) @ (inner x columns).
+
+    Attributes:
+        input_grad: Whether the backward pass needs the gradient of the left factor; a picture's pixels need none.
+    """
+
+    rows: int
+    inner: int
+    columns: int
+    batch: int = 1
+    repeat: int = 1
+    input_grad: bool = True
+
+    def flops(self, mode: str) -> int:
+        """Multiplications and additions; backward, each factor's gradient is a product of the same cost."""
+        forward = 2 * self.repeat * self.batch * self.rows * self.inner * self.columns
+        return forward * (2 + self.input_grad) if mode == "train" else forward
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network at one size, ours beside a peer's.
+
+    Attributes:
+        name: Names the size on the command line.
+        title: Says the size.
+        peer_name: Whose implementation the peer is.
+        ours: Makes our network.
+        peer: Makes the peer's network, of the same sizes.
+        batch: Makes the network's input and the classes that it shall tell.
+        products: The matrix products of the network as published: the floor.
+        ours_products: Those that ours computes.
+        listed: Whether `all` sizes include it.
+    """
+
+    name: str
+    title: str
+    peer_name: str
+    ours: Callable[[], nn.Module]
+    peer: Callable[[], nn.Module]
+    batch: Callable[[], tuple[Tensor, Tensor]]
+    products: tuple[Product, ...]
+    ours_products: tuple[Product, ...]
+    listed: bool = True
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile; a single value is all three.
+
+    >>> quartiles([4.0, 1.0, 2.0, 3.0, 5.0])
+    (2.0, 3.0, 4.0)
+    """
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    first, median, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, median, third
+
+
+def interleave(contenders: dict[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Times contenders in turns, every other round in reverse order.
+
+    Args:
+        contenders: What is timed; each is called three times before, which also tells how often a round calls it.
+        rounds: Number of rounds.
+        seconds: Time that a contender takes in a round, at least.
+
+    Returns:
+        Milliseconds a call, one number a round.
+    """
+    repeats = {}
+    for name, call in contenders.items():
+        call()
+        repeats[name] = max(1, -int(-seconds // min(_seconds(call) for _ in range(2))))
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in list(contenders) if number % 2 == 0 else list(reversed(contenders)):
+            call, repeat = contenders[name], repeats[name]
+            start = time.perf_counter()
+            for _ in range(repeat):
+                call()
+            times[name].append((time.perf_counter() - start) / repeat * 1e3)
+    return times
+
+
+def step_of(mode: str, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Callable[[], object]:
+    """A train step (gradients cleared, forward, cross-entropy, backward, fused AdamW) or an inference."""
+    image, label = batch
+    if mode == "inference":
+        network.eval()
+        return torch.inference_mode()(lambda: network(image))
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(network(image), label).backward()
+        optimizer.step()
+
+    return step
+
+
+def floor_of(mode: str, products: Sequence[Product]) -> Callable[[], object]:
+    """The bare products of a step, into memory that is allocated before."""
+    calls: list[Callable[[], object]] = []
+    for p in products:
+        left, right = torch.randn(p.batch, p.rows, p.inner), torch.randn(p.batch, p.columns, p.inner)
+        out = torch.randn(p.batch, p.rows, p.columns)
+        triples = [(left, right.mT, out)]
+        if mode == "train":
+            triples.append((out.mT, left, torch.empty_like(right)))
+            if p.input_grad:
+                triples.append((out, right, torch.empty_like(left)))
+        calls += [_product(*triple) for triple in triples] * p.repeat
+
+    @torch.inference_mode()
+    def floor() -> None:
+        for call in calls:
+            call()
+
+    return floor
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Callable[[], object]:
+    # A gradient overwrites its own buffer only: `out` of the forward product serves as the gradient that comes back.
+    if len(left) == 1:
+        a, b, c = left[0], right[0], out[0]
+        return lambda: torch.mm(a, b, out=c)
+    return lambda: torch.bmm(left, right, out=out)
+
+
+def peak_memory(make_step: Callable[[], Callable[[], object]]) -> float:
+    """Highest total of torch's CPU allocator while a step is made and taken twice, in MiB above what stood before.
+
+    Weights, gradients, the optimiser's state and activations all count. The profiler records each allocation and
+    the total after it (`[memory]` events in its trace); it slows a step down, so no time is taken under it.
+    """
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step = make_step()
+        step()
+        step()
+        del step
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        trace = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    events = [event for event in trace if event.get("name") == "[memory]" and event["args"]["Device Type"] == 0]
+    first = min(events, key=lambda event: event["ts"])["args"]
+    before = first["Total Allocated"] - first["Bytes"]
+    return (max(event["args"]["Total Allocated"] for event in events) - before) / MEBIBYTE
+
+
+def measure(case: Case, mode: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measures a case in this process: times of each contender, peaks, and the machine's own speed."""
+    batch = case.batch()
+    makers = {"ours": case.ours, "peer": case.peer}
+    peaks = {name: peak_memory(lambda make=make: step_of(mode, make(), batch)) for name, make in makers.items()}
+    square, out = torch.randn(2048, 2048), torch.empty(2048, 2048)
+    contenders = {name: step_of(mode, make(), batch) for name, make in makers.items()}
+    contenders["floor"] = floor_of(mode, case.products)
+    contenders["square"] = lambda: torch.mm(square, square, out=out)
+    times = interleave(contenders, rounds, seconds)
+    gigaflops = [2 * 2048**3 / milliseconds / 1e6 for milliseconds in times.pop("square")]
+    return {"times_ms": times, "peak_mib": peaks, "square_gflops": gigaflops}
+
+
+def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function in a process of its own, started from nothing."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler greets on stderr
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def prepare(threads: int) -> bool:
+    """Makes this process ready to measure; the same for all contenders. Returns whether freed memory is kept."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return keep_freed_memory()
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

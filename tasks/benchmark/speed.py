@@ -1,0 +1,252 @@
+"""`python -m tasks.benchmark speed`: train step and inference beside a peer's, at equal sizes."""
+
+import csv
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tasks.benchmark.cases import CASES
+from tasks.benchmark.measure import CONTENDERS, MODES, Case, in_fresh_process, measure, prepare, quartiles
+from tasks.errors import UsageError
+from tasks.run import make_run_folder, write_whole
+
+SCHEMA_VERSION = 1
+COLUMNS = ("size", "mode", "ours", "peer", "floor", "ratio", "ours/floor", "peer/floor", "memory ours", "memory peer")
+
+
+def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: float, threads: int, output: Path) -> Path:
+    """Measures, prints a table, and writes `speed.json`, `speed.csv` and `speed.md` into a new run folder.
+
+    Args:
+        task: Whose networks.
+        size: Name of a case, or `all`.
+        processes: Fresh processes for each size and mode.
+        rounds: Rounds in each process.
+        seconds: Time of each contender in a round, at least.
+        threads: Threads of torch.
+        output: Where run folders stand.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UsageError: If there is no such task or size.
+    """
+    cases = chosen_cases(task, size)
+    console = Console(width=None if sys.stdout.isatty() else 150, markup=False, highlight=False)
+    rows = []
+    freed_kept = False
+    for case in cases:
+        for mode in MODES:
+            results = []
+            for number in range(processes):
+                console.print(f"{case.name} {mode}: process {number + 1} of {processes}", style="dim")
+                results.append(in_fresh_process(measure_case, task, case.name, mode, rounds, seconds, threads))
+            freed_kept = all(result["freed_memory_kept"] for result in results)
+            rows.append(summarise(case, mode, results))
+    report = {
+        "schema": SCHEMA_VERSION,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(threads),
+        "freed_memory_kept": freed_kept,
+        "processes": processes,
+        "rounds": rounds,
+        "rows": rows,
+    }
+    folder = make_run_folder(output, "benchmark")
+    write_whole(folder / "speed.json", json.dumps(report, indent=1) + "\n")
+    write_whole(folder / "speed.csv", as_csv(rows))
+    write_whole(folder / "speed.md", as_markdown(report))
+    table = Table(*COLUMNS, title=f"{task}: ms a step, median and quartiles; peak memory in MiB")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in cells(row)))
+    console.print(table)
+    for line in notes(report):
+        console.print(line, soft_wrap=True)
+    return folder
+
+
+def chosen_cases(task: str, size: str) -> tuple[Case, ...]:
+    """The cases of a task that go by a name; `all` are those that are listed."""
+    if task not in CASES:
+        raise UsageError(f"--task {task!r} has no benchmark; there are {', '.join(CASES)}")
+    cases = tuple(case for case in CASES[task] if case.name == size or (size == "all" and case.listed))
+    if not cases:
+        names = [case.name for case in CASES[task] if case.listed]
+        raise UsageError(f"--size {size!r} is not a size of {task}; there are {', '.join(names)} and all")
+    return cases
+
+
+def measure_case(task: str, size: str, mode: str, rounds: int, seconds: float, threads: int) -> dict[str, Any]:
+    """What a child process does."""
+    freed_kept = prepare(threads)
+    (case,) = chosen_cases(task, size)
+    return {"freed_memory_kept": freed_kept, **measure(case, mode, rounds, seconds)}
+
+
+def summarise(case: Case, mode: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Makes a row of what the processes measured.
+
+    A ratio is taken inside each round, where both sides met the same machine; its quartiles are over all rounds of
+    all processes. `ratio` is the peer's time by ours: above 1, ours is faster.
+    """
+
+    def pooled(value: Callable[[dict[str, float]], float]) -> dict[str, float]:
+        return spread([value(each) for result in results for each in rounds_of(result["times_ms"])])
+
+    return {
+        "size": case.name,
+        "title": case.title,
+        "mode": mode,
+        "peer": case.peer_name,
+        "milliseconds": {name: pooled(lambda each, name=name: each[name]) for name in CONTENDERS},
+        "ratio": pooled(lambda each: each["peer"] / each["ours"]),
+        "ratio_of_processes": [
+            statistics.median(each["peer"] / each["ours"] for each in rounds_of(result["times_ms"]))
+            for result in results
+        ],
+        "over_floor": {name: pooled(lambda each, name=name: each[name] / each["floor"]) for name in ("ours", "peer")},
+        "peak_mib": {
+            name: statistics.median(result["peak_mib"][name] for result in results) for name in ("ours", "peer")
+        },
+        "gflop": {
+            "floor": sum(product.flops(mode) for product in case.products) / 1e9,
+            "ours": sum(product.flops(mode) for product in case.ours_products) / 1e9,
+        },
+        "square_gflops": spread([value for result in results for value in result["square_gflops"]]),
+        "rounds_ms": [result["times_ms"] for result in results],
+    }
+
+
+def rounds_of(times: dict[str, list[float]]) -> list[dict[str, float]]:
+    """Turns columns into rounds."""
+    return [dict(zip(times, values, strict=True)) for values in zip(*times.values(), strict=True)]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Quartiles by name."""
+    return dict(zip(("first_quartile", "median", "third_quartile"), quartiles(values), strict=True))
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row's text, in the order of `COLUMNS`."""
+
+    def written(values: dict[str, float], digits: int) -> str:
+        return (
+            f"{values['median']:.{digits}f} [{values['first_quartile']:.{digits}f}, "
+            f"{values['third_quartile']:.{digits}f}]"
+        )
+
+    return [
+        row["size"],
+        row["mode"],
+        *(written(row["milliseconds"][name], 1) for name in CONTENDERS),
+        written(row["ratio"], 3),
+        *(f"{row['over_floor'][name]['median']:.2f}" for name in ("ours", "peer")),
+        *(f"{row['peak_mib'][name]:.1f}" for name in ("ours", "peer")),
+    ]
+
+
+def notes(report: dict[str, Any]) -> list[str]:
+    """What a reader of the table has to know, first of all where ours loses."""
+    lines = []
+    for row in report["rows"]:
+        where = f"{row['size']} {row['mode']}"
+        if row["ratio"]["median"] < 1:
+            lines.append(f"{row['peer']} is faster at {where}: {1 / row['ratio']['median']:.3f}x ours")
+        if row["peak_mib"]["ours"] > row["peak_mib"]["peer"]:
+            lines.append(
+                f"{row['peer']} needs less memory at {where}: {row['peak_mib']['peer']:.1f} MiB, "
+                f"ours {row['peak_mib']['ours']:.1f} MiB"
+            )
+        processes = ", ".join(f"{ratio:.3f}" for ratio in row["ratio_of_processes"])
+        spared = 1 - row["gflop"]["ours"] / row["gflop"]["floor"]
+        lines.append(
+            f"{where}: ratio in each process {processes}; 2048^3 product {row['square_gflops']['median']:.0f} "
+            f"GFLOP/s; floor {row['gflop']['floor']:.2f} GFLOP, ours computes {spared:.1%} fewer"
+        )
+    machine = report["machine"]
+    lines += [
+        "ratio: the peer's time by ours, inside each round. floor: the bare matrix products of the whole network.",
+        "fp32; both sides in the same process, with the same fused AdamW; "
+        + (
+            "freed memory is kept (tasks/memory.py), for both sides."
+            if report["freed_memory_kept"]
+            else "the allocator's own settings, for both sides."
+        ),
+        f"{report['processes']} processes x {report['rounds']} rounds, {machine['threads']} threads, "
+        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, timm {machine['timm']}, "
+        f"commit {report['commit']}, {report['date']}",
+    ]
+    return lines
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    """The table and its notes."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in report["rows"]]
+    titles = sorted({f"{row['size']}: {row['title']}" for row in report["rows"]})
+    return (
+        "Milliseconds a step, median [first and third quartile]; memory in MiB.\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+        + "\n".join(f"- {line}" for line in [*titles, *notes(report)])
+        + "\n"
+    )
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Every single time: one line a round."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["size", "mode", "process", "round", *(f"{name}_ms" for name in CONTENDERS)])
+    for row in rows:
+        for process, times in enumerate(row["rounds_ms"], 1):
+            for number, each in enumerate(rounds_of(times), 1):
+                writer.writerow([row["size"], row["mode"], process, number, *(f"{each[n]:.3f}" for n in CONTENDERS)])
+    return text.getvalue()
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the times depend on."""
+    import timm
+
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        cpu = models[0].split(":", 1)[1].strip() if models else cpu
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+    }
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, with a `+` if files differ from it; None outside a repository."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,167 @@
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tasks.benchmark.__main__ import main
+from tasks.benchmark.cases import CASES
+from tasks.benchmark.measure import Case, Product, floor_of, interleave, peak_memory, quartiles
+from tasks.benchmark.speed import notes, summarise
+from tasks.memory import keep_freed_memory
+
+ALL_CASES = [case for cases in CASES.values() for case in cases]
+TINY = CASES["vit"][-1]
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tasks.benchmark", *args], capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_writes_its_results(tmp_path: Path):
+    flags = ["--size", TINY.name, "--processes", "1", "--rounds", "1", "--seconds", "0", "--output", str(tmp_path)]
+    done = run("speed", "--task", "vit", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = Path(done.stdout.splitlines()[-1].removeprefix("run: "))
+    assert folder.parent == tmp_path / "benchmark"
+
+    report = json.loads((folder / "speed.json").read_text())
+    assert report["schema"] == 1
+    assert {"date", "commit", "machine", "freed_memory_kept", "rows"} <= report.keys()
+    assert {"cpu", "cores", "threads", "torch", "timm"} <= report["machine"].keys()
+    assert [(row["size"], row["mode"]) for row in report["rows"]] == [("test", "train"), ("test", "inference")]
+    for row in report["rows"]:
+        times = {name: values["median"] for name, values in row["milliseconds"].items()}
+        assert row["ratio"]["median"] == pytest.approx(times["peer"] / times["ours"])
+        assert row["over_floor"]["ours"]["median"] == pytest.approx(times["ours"] / times["floor"])
+        assert row["peak_mib"]["ours"] > 0
+        assert row["square_gflops"]["median"] > 0
+
+    lines = list(csv.DictReader((folder / "speed.csv").open()))
+    assert [line["mode"] for line in lines] == ["train", "inference"]
+    assert float(lines[0]["ours_ms"]) == pytest.approx(report["rows"][0]["rounds_ms"][0]["ours"][0], abs=1e-3)
+    assert "| test | train |" in (folder / "speed.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        ([], "COMMAND"),
+        (["spede"], "spede"),
+        (["speed"], "--task"),
+        (["speed", "--task", "vti"], "vti"),
+        (["speed", "--task", "vit", "--size", "big"], "big"),
+        (["speed", "--task", "vit", "--rounds", "0"], "--rounds"),
+        (["speed", "--task", "vit", "--processes", "many"], "--processes"),
+        (["speed", "--task", "vit", "--seconds", "nan"], "--seconds"),
+        (["speed", "--task", "vit", "--speed"], "--speed"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(args: list[str], word: str, capsys: pytest.CaptureFixture[str]):
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert word in err
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, tasks.benchmark.__main__ as m; m.parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "--help"])
+    assert stop.value.code == 0
+
+
+@pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
+def test_the_floor_has_the_products_of_the_networks(case: Case):
+    image, _ = case.batch()
+    for make, products in [(case.ours, case.ours_products), (case.peer, case.products)]:
+        # The counter knows no fused attention on the CPU; this backend is made of plain products.
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+            make().eval()(image)
+        assert counter.get_total_flops() == sum(product.flops("inference") for product in products)
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_the_floor_computes_its_products(mode: str):
+    with FlopCounterMode(display=False) as counter:
+        floor_of(mode, TINY.products)()
+    assert counter.get_total_flops() == sum(product.flops(mode) for product in TINY.products)
+
+
+def test_flops_by_hand():
+    assert Product(2, 3, 5, batch=7, repeat=11).flops("inference") == 2 * 2 * 3 * 5 * 7 * 11
+    assert Product(2, 3, 5).flops("train") == 3 * 60
+    assert Product(2, 3, 5, input_grad=False).flops("train") == 2 * 60
+
+
+def test_ratios_are_taken_inside_the_rounds():
+    results = [
+        {
+            "times_ms": {"ours": [10.0, 20.0, 40.0], "peer": [20.0, 10.0, 20.0], "floor": [5.0, 5.0, 10.0]},
+            "peak_mib": {"ours": 3.0, "peer": 2.0},
+            "square_gflops": [100.0, 100.0, 100.0],
+        }
+    ]
+    row = summarise(TINY, "train", results)
+    assert row["ratio"] == {"first_quartile": 0.5, "median": 0.5, "third_quartile": 1.25}
+    assert row["over_floor"]["ours"]["median"] == 4.0
+    assert row["milliseconds"]["ours"]["median"] == 20.0
+    machine = {"threads": 1, "cpu": "a", "cores": 1, "torch": "2", "timm": "1"}
+    said = notes(
+        {"rows": [row], "freed_memory_kept": True, "processes": 1, "rounds": 3, "machine": machine}
+        | {"commit": None, "date": "today"}
+    )
+    assert said[0] == "timm is faster at test train: 2.000x ours"
+    assert said[1].startswith("timm needs less memory at test train: 2.0 MiB")
+
+
+def test_quartiles():
+    assert quartiles([5.0, 1.0, 3.0, 2.0, 4.0]) == (2.0, 3.0, 4.0)
+    assert quartiles([7.0]) == (7.0, 7.0, 7.0)
+
+
+def test_contenders_take_turns_in_alternating_order():
+    calls: list[str] = []
+    times = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, seconds=0.0)
+    assert "".join(calls) == "aaabbb" + "ab" + "ba" + "ab"
+    assert [len(values) for values in times.values()] == [3, 3]
+
+
+def test_a_round_lasts_as_long_as_asked():
+    calls: list[int] = []
+
+    def call() -> None:
+        calls.append(1)
+        time.sleep(0.002)
+
+    interleave({"a": call}, rounds=1, seconds=0.02)
+    assert 3 + 2 <= len(calls) <= 3 + 10
+
+
+def test_peak_memory_of_a_known_step():
+    def make():
+        kept = torch.zeros(2**18)  # 1 MiB
+
+        def step() -> None:
+            once = kept + 1
+            once.add_((once + 1).sum())  # two more at a time
+
+        return step
+
+    assert peak_memory(make) == pytest.approx(3.0, abs=0.01)
+    assert peak_memory(make) == pytest.approx(3.0, abs=0.01)
+
+
+def test_keep_freed_memory_answers_on_every_system(monkeypatch: pytest.MonkeyPatch):
+    assert isinstance(keep_freed_memory(), bool)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_freed_memory() is False
