@@ -101,7 +101,7 @@ class ImageDataModule(DataModule):
         return self.facts["std"]
 
     def restore_facts(self, facts: Mapping[str, Any]) -> None:
-        """Sets the facts of a trained model, so that no data need be there.
+        """Sets the facts of a trained model, so that no data need be there; an `image_size` that was given stays.
 
         Args:
             facts: `facts` of the data module that the model was trained with.
@@ -112,7 +112,7 @@ class ImageDataModule(DataModule):
         names = ["class_names", "num_classes", "image_size", "num_channels", "mean", "std"]
         if missing := [name for name in names if name not in facts]:
             raise ValueError(f"facts lack {', '.join(missing)}: they are not those of an image data set")
-        super().restore_facts({**facts, "image_size": _pair(facts["image_size"])})
+        super().restore_facts({**facts, "image_size": self._image_size or _pair(facts["image_size"])})
 
     def pictures(self, split: Split) -> Pictures:
         """Gives the pictures of a split; they are read once."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from tasks.errors import Interrupted, UsageError
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt` and `last.ckpt`; a resumed run takes the best so far along into its own folder.
+    """Keeps `best.ckpt`; a resumed run takes the best so far along into its own folder.
 
     Args:
         folder: Where the checkpoints go.
@@ -29,7 +29,6 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best",
             monitor=monitor,
             mode=mode,
-            save_last=True,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
@@ -49,9 +48,25 @@ class BestCheckpoint(ModelCheckpoint):
                 "best_model_path": str(best),
                 "best_k_models": {str(best): score},
                 "kth_best_model_path": str(best),
-                "last_model_path": "",
             }
         )
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`: the state after each validation, whatever it was.
+
+    `ModelCheckpoint(save_last=True)` does so only when it has also found a new best.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            trainer.save_checkpoint(self.path)
 
 
 def check_monitors(callbacks: Iterable[Callback], monitor: str, known: list[str]) -> None:

@@ -24,9 +24,10 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
 from tasks.base import TaskModule
-from tasks.callbacks import BestCheckpoint, StopCleanly, check_monitors
+from tasks.callbacks import BestCheckpoint, LastCheckpoint, StopCleanly, check_monitors
 from tasks.checkpoint import check_shapes, read_checkpoint
 from tasks.errors import TaskError, UsageError
+from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
 from tasks.run import make_run_folder, write_whole
 
@@ -222,6 +223,7 @@ class TaskCLI(LightningCLI):
             callbacks.append(StopCleanly(last, resume))  # after the average has taken the step in
             if not given["fast_dev_run"] and given["enable_checkpointing"] is not False:
                 callbacks.append(BestCheckpoint(last.parent, self.model.monitor, self.model.monitor_mode))
+                callbacks.append(LastCheckpoint(last))
         loggers: list[Logger] = [CSVLogger(str(folder), name="", version="")]
         if isinstance(given["logger"], Logger):
             loggers.append(given["logger"])
@@ -295,6 +297,7 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         default_config: The experiment of `fit` without `--config`, a path below `configs`.
         args: The command line, command first.
     """
+    keep_freed_memory()
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in ("does not have many workers", "Experiment logs directory", "TensorBoardLogger|LeafSpec"):

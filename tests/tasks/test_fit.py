@@ -83,6 +83,26 @@ def test_interrupted_run_resumes_bitwise(command, tmp_path, monkeypatch, workers
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_killed_run_resumes_bitwise_from_its_last_epoch(command, tmp_path, monkeypatch):
+    args = [*SMALL, *LIVELY, f"--runs={tmp_path}", "--training.ema_decay=0.9", "--trainer.max_epochs=3"]
+    whole = command("fit", *args)
+    original = ViTModule.training_step
+
+    def die(self, batch, batch_idx):
+        if self.global_step == 12:
+            raise RuntimeError("killed")
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ViTModule, "training_step", die)
+    with pytest.raises(RuntimeError, match="killed"):
+        command("fit", *args)
+    monkeypatch.undo()
+    killed = max((tmp_path / "vit").iterdir())
+    resumed = command("fit", f"--ckpt_path={killed / 'checkpoints/last.ckpt'}", f"--runs={tmp_path}")
+    assert losses(resumed.run) == {step: loss for step, loss in losses(whole.run).items() if step >= 10}
+    assert resumed.metrics == whole.metrics
+
+
 def test_resumed_run_keeps_the_best_so_far(command, trained, tmp_path):
     """A run that learns nothing more still ends with the best of the run that it goes on from."""
     resumed = command(
@@ -94,9 +114,10 @@ def test_resumed_run_keeps_the_best_so_far(command, trained, tmp_path):
     )
     assert resumed.code == 0
     assert (resumed.run / "checkpoints/best.ckpt").is_file()
-    assert resumed.metrics["val/accuracy"] >= torch.load(trained / "checkpoints/best.ckpt", weights_only=True)[
-        "onecore"
-    ]["metrics"]["val/accuracy"]
+    assert (
+        resumed.metrics["val/accuracy"]
+        >= torch.load(trained / "checkpoints/best.ckpt", weights_only=True)["onecore"]["metrics"]["val/accuracy"]
+    )
 
 
 def test_averaged_weights_are_validated_saved_and_predicted(command, trained, tmp_path):
