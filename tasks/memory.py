@@ -9,8 +9,9 @@ def keep_freed_memory() -> bool:
 
     By default glibc gives large blocks back to the system and asks for them anew, and each page of them costs a
     fault: 8,000 to 54,000 in a train step of the two sizes of `tasks.benchmark`, and fewer than 700 with this. In 16
-    pairs of fresh processes (timm's ViT and ours, 224x224 and 32x32) the step's processor time fell in 15 of them,
-    by 5 percent in the median and 11 at most; the process's largest memory stayed within 3 percent.
+    pairs of fresh processes (timm's ViT and ours, 224x224 and 32x32, one thread, a busy machine) the median step's
+    processor time fell in 15, by 5 percent in the median and 11 at most; that of the fastest step by 1 percent. The
+    process's largest memory stayed within about 3 percent.
 
     Returns:
         Whether the allocator listened: only glibc has these switches; elsewhere nothing happens.
