@@ -111,7 +111,9 @@ class StopCleanly(Callback):
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._earlier[number] = signal.signal(number, self._ask)
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # After the last batch of an epoch comes its validation; one step into the next epoch nothing is half done.
         if not self.asked or trainer.is_last_batch:
             return

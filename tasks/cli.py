@@ -319,7 +319,7 @@ def _read_configs(paths: Iterable[str]) -> dict[str, Any]:
 def _value_of(option: str, args: list[str]) -> str | None:
     """The last value that a command line gives an option, as `--a=b` or `--a b`."""
     value = None
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in pairwise([*args, ""]):
         if word == option:
             value = following
         elif word.startswith(option + "="):

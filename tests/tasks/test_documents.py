@@ -1,0 +1,83 @@
+"""The README, the documents and the configs are true: every command that they show is run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.vit.__main__ import main as vit
+from tests.tasks.conftest import SMALL
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "configs").rglob("*.yaml"),
+]
+COMMANDS = sorted(
+    {
+        " ".join(command.replace("\\\n", " ").split())
+        for source in SOURCES
+        for command in re.findall(r"python -m (tasks\.(?:\\\n|[^`\n#])+)", source.read_text())
+        if "|" not in command and "NAME" not in command and "COMMAND" not in command
+    }
+)
+
+
+def first_block() -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0].strip().splitlines()
+
+
+def test_first_block_holds_two_commands_that_make_their_environment():
+    train, test = first_block()
+    for command in (train, test):
+        assert command.startswith(
+            "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m "
+        )
+    assert train.endswith(" tasks.vit fit")
+    assert test.endswith(" pytest")
+    assert "awk" in (ROOT / ".ci/run").read_text(), "CI runs the README's own test command"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, trained) -> Path:
+    """A folder in which the documents' paths exist."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    run = folder / "runs/vit/RUN"
+    run.parent.mkdir(parents=True)
+    run.symlink_to(trained)
+    for split in ("train", "test"):
+        for number in range(20):
+            path = folder / "FOLDER" / split / f"class{number % 2}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (number, 100, 200)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command, workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    module, *args = shlex.split(command)
+    if module == "tasks.benchmark":
+        assert subprocess.run([sys.executable, "-m", module, *args, "--help"], cwd=ROOT, check=False).returncode == 0
+        return
+    if module == "tasks.help":
+        return  # tests/tasks/test_help.py
+    assert module == "tasks.vit"
+    small = [flag for flag in SMALL if "batch_size" not in flag] if args[0] == "fit" else ["--trainer.logger=false"]
+    if args[0] == "fit" and any("data" in arg or "config" in arg for arg in args):
+        small.append("--data.batch_size=4")
+    assert vit([*args, *small]) == 0, capsys.readouterr().err
+
+
+def test_documents_name_files_that_exist():
+    for source in SOURCES[:3]:
+        for name in re.findall(r"`((?:core|tasks|datamodules|configs|tests|docs)/[\w./]+\.\w+)`", source.read_text()):
+            assert (ROOT / name).exists() or "NAME" in name, f"{source.name} names {name}"

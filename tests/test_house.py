@@ -1,0 +1,118 @@
+"""The house keeps its plan: who may import whom, no attention outside the core, names that can be found."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path for room in ("core", "tasks", "datamodules") for path in (ROOT / room).rglob("*.py"))
+COMPOSITION_ROOT = "tasks/cli.py"
+"""Where tasks and data meet: it imports the data modules so that their short names are known."""
+
+READS_TIMM = "tasks/vit/checkpoints.py"
+"""Reads what timm has published: by name, and in the layouts that timm's own filter converts. Builds nothing of it."""
+
+SEED_TERMS = {
+    "core/attention/base.py": ["Attention"],
+    "core/attention/full.py": ["FullAttention"],
+    "core/multihead.py": ["MultiHeadAttention"],
+    "core/feedforward.py": ["FeedForward"],
+    "core/residual.py": ["Residual", "LayerScale", "StochasticDepth"],
+    "core/encoder.py": ["EncoderLayer", "Encoder"],
+    "core/position.py": [
+        "SinusoidalPositionalEncoding",
+        "SinusoidalPositionalEncoding2d",
+        "LearnedPositionalEncoding",
+        "LearnedPositionalEncoding2d",
+    ],
+    "tasks/vit/model.py": ["ViT", "PatchEmbedding"],
+    "tasks/vit/module.py": ["ViTModule"],
+    "datamodules/mnist.py": ["MNIST"],
+    "datamodules/cifar.py": ["CIFAR10", "CIFAR100"],
+    "datamodules/folder.py": ["ImageFolder"],
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def used_names(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
+    }
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_import_directions(path):
+    name, imported = name_of(path), set(imports(path))
+    rooms = {room(module) for module in imported}
+    if name.startswith("core/"):
+        assert not rooms & {"tasks", "datamodules", "pytorch_lightning", "torchvision", "timm", "transformers"}
+    if name.startswith("datamodules/"):
+        assert not rooms & {"core", "tasks", "timm", "transformers"}
+    if name.startswith("tasks/") and name != COMPOSITION_ROOT:
+        assert "datamodules" not in rooms
+    if name.endswith("/model.py"):
+        assert "pytorch_lightning" not in rooms
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.parent.name == "tasks"], ids=name_of)
+def test_tasks_do_not_know_each_other(path):
+    own = path.parent.name
+    others = {folder.name for folder in (ROOT / "tasks").iterdir() if (folder / "module.py").exists()} - {own}
+    if own != "benchmark":
+        assert not {module.split(".")[1] for module in imports(path) if module.startswith("tasks.")} & others
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if not name_of(path).startswith("core/")], ids=name_of)
+def test_no_attention_outside_the_core(path):
+    names = used_names(path)
+    assert "scaled_dot_product_attention" not in names
+    assert "MultiheadAttention" not in names
+    assert not {name for name in names if name.startswith("Transformer")}
+    if not name_of(path).startswith("tasks/benchmark/") and name_of(path) != READS_TIMM:
+        assert not {module for module in imports(path) if module.startswith(("timm", "transformers"))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_print(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__main__.py"], ids=name_of)
+def test_no_class_in_a_module_that_is_run(path):
+    """It would be saved as `__main__.X`, and its checkpoint could not be loaded."""
+    assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+
+
+@pytest.mark.parametrize("path", SEED_TERMS)
+def test_every_seed_term_is_where_its_name_says(path):
+    for term in SEED_TERMS[path]:
+        owners = [name_of(file) for file in FILES if re.search(rf"^class {term}\b", file.read_text(), re.MULTILINE)]
+        assert owners == [path]
+
+
+def test_no_machine_in_the_project():
+    """Neither a path of a machine nor the folder of its data sets stands in what is shipped."""
+    for path in [*FILES, *(ROOT / "configs").rglob("*.yaml"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
+        assert not re.search(r"/work/|/root/|shared/data", path.read_text()), path
