@@ -1,5 +1,6 @@
 """`fit`, and what a run leaves behind."""
 
+import json
 import os
 import signal
 
@@ -130,8 +131,6 @@ def test_averaged_weights_are_validated_saved_and_predicted(command, trained, tm
     assert validated.metrics["val/loss"] == pytest.approx(checkpoint["onecore"]["metrics"]["val/loss"], rel=1e-6)
     limits[0] = "--trainer.limit_test_batches=2"
     tested = command("test", f"--ckpt_path={trained / 'checkpoints/best.ckpt'}", *limits)
-    import json
-
     fitted = json.loads((trained / "metrics.json").read_text())
     assert tested.metrics["test/loss"] == pytest.approx(fitted["test/loss"], rel=1e-6)
 
@@ -165,6 +164,18 @@ def test_linear_probe_trains_the_head_alone(command, tmp_path):
     trainable = [name for name, parameter in rebuilt.named_parameters() if parameter.requires_grad]
     assert trainable == ["network.head.weight", "network.head.bias"]
     assert states
+
+
+def test_starts_from_an_earlier_run_at_another_size(command, trained, tmp_path):
+    args = [*SMALL, f"--model.pretrained={trained / 'checkpoints/best.ckpt'}", "--training.optimizer.lr=0"]
+    same = command("fit", *args, f"--runs={tmp_path}")
+    assert same.metrics["test/loss"] == pytest.approx(json.loads((trained / "metrics.json").read_text())["test/loss"])
+    larger = command("fit", *args, f"--runs={tmp_path}", "--data.image_size=[40,56]")
+    assert larger.code == 0
+    assert yaml.safe_load((larger.run / "config.yaml").read_text())["model"]["image_size"] == [40, 56]
+    wrong = command("fit", *args, f"--runs={tmp_path}", "--model.encoder.num_layers=3")
+    assert wrong.code == 1
+    assert "num_layers" in wrong.one_line
 
 
 def test_own_attention_by_flag(command, tmp_path, monkeypatch):
