@@ -53,6 +53,10 @@ def workplace(tmp_path_factory, trained) -> Path:
     run = folder / "runs/vit/RUN"
     run.parent.mkdir(parents=True)
     run.symlink_to(trained)
+    import timm
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), folder / "WEIGHTS.safetensors")
     for split in ("train", "test"):
         for number in range(20):
             path = folder / "FOLDER" / split / f"class{number % 2}" / f"{number}.png"
@@ -64,16 +68,21 @@ def workplace(tmp_path_factory, trained) -> Path:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command, workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
-    module, *args = shlex.split(command)
+    module, *args = shlex.split(command.replace("=WEIGHTS", "=WEIGHTS.safetensors"))
     if module == "tasks.benchmark":
         assert subprocess.run([sys.executable, "-m", module, *args, "--help"], cwd=ROOT, check=False).returncode == 0
         return
     if module == "tasks.help":
         return  # tests/tasks/test_help.py
     assert module == "tasks.vit"
+    if "--data.download=true" in args:
+        monkeypatch.setenv("ONECORE_DATA", str(fake_cifar(workplace)))
+        args += ["--data.num_workers=0"]
     small = [flag for flag in SMALL if "batch_size" not in flag] if args[0] == "fit" else ["--trainer.logger=false"]
     if args[0] == "fit" and any("data" in arg or "config" in arg for arg in args):
         small.append("--data.batch_size=4")
+    if any("pretrained" in arg for arg in args):
+        small = [flag for flag in small if not flag.startswith("--model.")]
     assert vit([*args, *small]) == 0, capsys.readouterr().err
 
 
