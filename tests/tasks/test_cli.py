@@ -258,6 +258,24 @@ def test_other_classes_than_trained_are_refused(command, trained, tmp_path):
     assert "class_names of the data is ['cat', 'dog']" in outcome.one_line
 
 
+def test_bad_folders_get_one_line(command, trained, tmp_path):
+    fit = ["fit", "--data=ImageFolder", f"--data.root={tmp_path / 'root'}", f"--runs={tmp_path / 'runs'}"]
+    for name in ("full", "hollow"):
+        (tmp_path / "root" / "train" / name).mkdir(parents=True)
+    for number in range(80):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "root/train/full" / f"{number}.png")
+    assert "hollow" in command(*fit).one_line
+    (tmp_path / "root/train/hollow").rename(tmp_path / "root/train/spoilt")
+    (tmp_path / "root/train/spoilt/broken.png").write_bytes(b"broken")
+    assert "broken.png" in command(*fit).one_line
+    (tmp_path / "empty").mkdir()
+    outcome = command("predict", best(trained), *QUIET, "--input", tmp_path / "empty", "--output", tmp_path / "out")
+    assert outcome.code == 1
+    assert "holds no picture" in outcome.one_line
+    assert "--data.download=true" in command("fit", "--data=CIFAR10", f"--data.root={tmp_path}").one_line
+    assert not (tmp_path / "runs").exists()
+
+
 def test_unwritable_output(command, trained, pictures, tmp_path):
     (tmp_path / "file").write_text("in the way")
     outcome = command("fit", *SMALL, f"--runs={tmp_path / 'file'}")

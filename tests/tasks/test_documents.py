@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from torchvision import datasets
 
+from datamodules import CIFAR10
 from tasks.vit.__main__ import main as vit
+from tests.datamodules.test_cifar import fake
 from tests.tasks.conftest import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +69,7 @@ def workplace(tmp_path_factory, trained) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(command, workplace, monkeypatch, capsys):
+def test_command(command, workplace, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     module, *args = shlex.split(command.replace("=WEIGHTS", "=WEIGHTS.safetensors"))
     if module == "tasks.benchmark":
@@ -76,8 +79,11 @@ def test_command(command, workplace, monkeypatch, capsys):
         return  # tests/tasks/test_help.py
     assert module == "tasks.vit"
     if "--data.download=true" in args:
-        monkeypatch.setenv("ONECORE_DATA", str(fake_cifar(workplace)))
-        args += ["--data.num_workers=0"]
+        monkeypatch.setenv("ONECORE_DATA", str(tmp_path))
+        files = [f"data_batch_{number}" for number in range(1, 6)]
+        names = {"label_key": "labels", "names_key": "label_names", "names": list(CIFAR10.names)}
+        fake(monkeypatch, tmp_path, datasets.CIFAR10, files, **names)
+        args.append("--data.num_workers=0")
     small = [flag for flag in SMALL if "batch_size" not in flag] if args[0] == "fit" else ["--trainer.logger=false"]
     if args[0] == "fit" and any("data" in arg or "config" in arg for arg in args):
         small.append("--data.batch_size=4")
