@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 from torchvision import datasets
 
 from datamodules.images import ImageDataModule, Split
@@ -31,14 +30,8 @@ class CIFAR10(ImageDataModule):
     Args:
         root: Folder that holds the unpacked archive's folder; `$ONECORE_DATA` if not given, or else `data`.
         download: Whether to download the data into `root` if they are not there.
-        batch_size: Pictures in a batch, per process; in training the last incomplete batch is dropped.
-        num_workers: Processes that prepare batches, beside the one that trains.
-        image_size: Height and width, or one number for both; 32 if not given.
-        augment: Random changes of a training picture while it is uint8, as of `torchvision.transforms.v2`.
-        augment_normalized: Random changes after normalisation, when 0 is the mean colour: for RandomErasing.
-        mean: Mean of each channel, of values in [0, 1]; that of the official training part if not given.
-        std: Standard deviation of each channel; that of the official training part if not given.
-        seed: Decides order and augmentation of the training; `$PL_GLOBAL_SEED` if not given, or else 0.
+        pictures: The arguments of `ImageDataModule`; `image_size` is 32, `mean` and `std` are those of the official
+            training part, if not given.
     """
 
     source: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR10
@@ -48,31 +41,8 @@ class CIFAR10(ImageDataModule):
         (0.2470, 0.2435, 0.2616),
     )
 
-    def __init__(
-        self,
-        *,
-        root: str | None = None,
-        download: bool = False,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        image_size: tuple[int, int] | int | None = None,
-        augment: list[nn.Module] | None = None,
-        augment_normalized: list[nn.Module] | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            image_size=image_size,
-            augment=augment,
-            augment_normalized=augment_normalized,
-            mean=mean,
-            std=std,
-            seed=seed,
-        )
+    def __init__(self, *, root: str | None = None, download: bool = False, **pictures: Any) -> None:
+        super().__init__(root=root, **pictures)
         self.download = download
 
     def prepare_data(self) -> None:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import nn
 
 from datamodules.images import ImageDataModule, Split
 from datamodules.pictures import PictureFiles, Pictures, StoredPictures, channel_statistics, fit
@@ -30,20 +29,13 @@ class ImageFolder(ImageDataModule):
     header is read.
 
     Args:
-        root: The folder; `$ONECORE_DATA` if not given, or else `data`.
-        batch_size: Pictures in a batch, per process; in training the last incomplete batch is dropped.
-        num_workers: Processes that prepare batches, beside the one that trains.
-        image_size: Height and width, or one number for both; that of the pictures if not given.
         num_channels: 1 = grey, 3 = colour; every picture is converted.
-        augment: Random changes of a training picture while it is uint8, as of `torchvision.transforms.v2`.
-        augment_normalized: Random changes after normalisation, when 0 is the mean colour: for RandomErasing.
-        mean: Mean of each channel, of values in [0, 1]; that of the training pictures if not given.
-        std: Standard deviation of each channel; that of the training pictures if not given.
         val_share: Share of each class that becomes validation where there is no `val`.
         test_share: Share of each class that becomes the test where there is no `train`.
         on_error: What happens on files that cannot be read: the run stops and names them, or goes on without them.
         cache: Whether pictures may be kept in memory.
-        seed: Decides order and augmentation of the training; `$PL_GLOBAL_SEED` if not given, or else 0.
+        pictures: The arguments of `ImageDataModule`; `image_size`, `mean` and `std` are those of the training pictures
+            if not given.
 
     Raises:
         ValueError: If the shares leave nothing to train, or an argument is refused by `ImageDataModule`.
@@ -52,32 +44,14 @@ class ImageFolder(ImageDataModule):
     def __init__(
         self,
         *,
-        root: str | None = None,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        image_size: tuple[int, int] | int | None = None,
         num_channels: Literal[1, 3] = 3,
-        augment: list[nn.Module] | None = None,
-        augment_normalized: list[nn.Module] | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
         val_share: float = 0.1,
         test_share: float = 0.1,
         on_error: Literal["stop", "skip"] = "stop",
         cache: bool = True,
-        seed: int | None = None,
+        **pictures: Any,
     ) -> None:
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            image_size=image_size,
-            augment=augment,
-            augment_normalized=augment_normalized,
-            mean=mean,
-            std=std,
-            seed=seed,
-        )
+        super().__init__(**pictures)
         if min(val_share, test_share) < 0 or val_share + test_share >= 1:
             raise ValueError(f"val_share={val_share} and test_share={test_share} must leave a share to train")
         self.val_share = val_share

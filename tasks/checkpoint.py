@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tasks.base import TaskModule
+from tasks.build import build
 from tasks.errors import TaskError
 
 
@@ -87,8 +88,6 @@ def load(path: str | Path, module_class: type[TaskModule]) -> TaskModule:
     Raises:
         TaskError: If the checkpoint is not one of this task.
     """
-    from tasks.cli import build
-
     checkpoint = read_checkpoint(path, module_class.task)
     module = build(module_class, checkpoint["onecore"]["config"], checkpoint["onecore"]["facts"])
     module.load_state_dict(checkpoint["state_dict"])

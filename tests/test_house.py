@@ -12,7 +12,7 @@ FILES = sorted(path for room in ("core", "tasks", "datamodules") for path in (RO
 COMPOSITION_ROOT = "tasks/cli.py"
 """Where tasks and data meet: it imports the data modules so that their short names are known."""
 
-READS_TIMM = "tasks/vit/checkpoints.py"
+READS_TIMM = "tasks/vit/published.py"
 """Reads what timm has published: by name, and in the layouts that timm's own filter converts. Builds nothing of it."""
 
 SEED_TERMS = {

@@ -4,15 +4,17 @@ import logging
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from core import EncoderLayer
 from core.position import resample_grid
-from tasks.vit.checkpoints import Checkpoint, read_checkpoint
-from tasks.vit.model import ViT
+from tasks.vit.published import Checkpoint, read_published
+
+if TYPE_CHECKING:
+    from tasks.vit.model import ViT
 
 _log = logging.getLogger(__name__)
 _PROJECTION = "patch_embedding.projection.weight"
@@ -20,7 +22,7 @@ _PROJECTION = "patch_embedding.projection.weight"
 _MECHANISM = ".attention.attention."
 
 
-def load_pretrained(model: ViT, source: str) -> None:
+def load_pretrained(model: "ViT", source: str) -> None:
     """Starts a ViT from published weights.
 
     Positions are resampled to the model's grid and the patch projection is adapted to its number of channels. With
@@ -37,7 +39,7 @@ def load_pretrained(model: ViT, source: str) -> None:
     Raises:
         ValueError: If the source cannot be read or downloaded, or its weights do not fit.
     """
-    checkpoint = read_checkpoint(source, model.position.grid_size)
+    checkpoint = read_published(source, model.position.grid_size)
     _check_settings(model, checkpoint, source)
     weights = _adapt(model, checkpoint, source)
     own = model.state_dict()
@@ -51,7 +53,7 @@ def load_pretrained(model: ViT, source: str) -> None:
         _log.info("%s: fresh stay %s", source, ", ".join(sorted(fresh)))
 
 
-def _check_settings(model: ViT, checkpoint: Checkpoint, source: str) -> None:
+def _check_settings(model: "ViT", checkpoint: Checkpoint, source: str) -> None:
     """Refuses in one line all arguments that the checkpoint needs otherwise."""
     own, theirs = _settings(model.state_dict()), _settings(checkpoint.weights)
     layer = cast(EncoderLayer, model.encoder.layers[0])
@@ -92,7 +94,7 @@ def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _adapt(model: ViT, checkpoint: Checkpoint, source: str) -> dict[str, Tensor]:
+def _adapt(model: "ViT", checkpoint: Checkpoint, source: str) -> dict[str, Tensor]:
     """Fits what may differ: the classes, the size of the picture and the channels."""
     weights = dict(checkpoint.weights)
     num_classes = model.head.out_features

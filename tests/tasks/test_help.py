@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cli import TaskParser, add_model_arguments
+from tasks.build import TaskParser, add_model_arguments
 from tasks.help import COMMANDS, TASKS, help_texts, import_object
 from tasks.launch import help_text
 

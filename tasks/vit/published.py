@@ -45,7 +45,7 @@ class Checkpoint:
     eps: float | None = None
 
 
-def read_checkpoint(source: str, own_grid: Grid) -> Checkpoint:
+def read_published(source: str, own_grid: Grid) -> Checkpoint:
     """Reads a file, or downloads what a name of timm's stands for.
 
     Args:
