@@ -54,6 +54,7 @@ def test_resolved_config_is_an_experiment(command, trained, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_interrupted_run_resumes_bitwise(command, tmp_path, monkeypatch, workers):
     args = [*SMALL, *LIVELY, f"--runs={tmp_path}", f"--data.num_workers={workers}", "--training.ema_decay=0.9"]
+    handler = signal.getsignal(signal.SIGINT)
     whole = command("fit", *args)
 
     steps = 0
@@ -80,7 +81,7 @@ def test_interrupted_run_resumes_bitwise(command, tmp_path, monkeypatch, workers
     last = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole.run, resumed.run)]
     for name, tensor in last[0]["state_dict"].items():
         assert torch.equal(tensor, last[1]["state_dict"][name])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_killed_run_resumes_bitwise_from_its_last_epoch(command, tmp_path, monkeypatch):
