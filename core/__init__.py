@@ -1,12 +1,16 @@
-"""The Transformer core: attention, positions, encoder. Knows torch and nothing of tasks, data or Lightning."""
+"""The Transformer core: attention, positions, encoder, decoder. Knows torch and nothing of tasks, data or Lightning."""
 
 from core.attention import Attention, FullAttention
+from core.cache import DecoderCache, KeyValueCache
+from core.decoder import Decoder, DecoderLayer
 from core.encoder import Encoder, EncoderLayer
 from core.feedforward import FeedForward
 from core.multihead import MultiHeadAttention
+from core.packing import Packing
 from core.position import (
     LearnedPositionalEncoding,
     LearnedPositionalEncoding2d,
+    RotaryPositionalEncoding,
     SinusoidalPositionalEncoding,
     SinusoidalPositionalEncoding2d,
 )
@@ -14,15 +18,21 @@ from core.residual import LayerScale, Residual, StochasticDepth
 
 __all__ = [
     "Attention",
+    "Decoder",
+    "DecoderCache",
+    "DecoderLayer",
     "Encoder",
     "EncoderLayer",
     "FeedForward",
     "FullAttention",
+    "KeyValueCache",
     "LayerScale",
     "LearnedPositionalEncoding",
     "LearnedPositionalEncoding2d",
     "MultiHeadAttention",
+    "Packing",
     "Residual",
+    "RotaryPositionalEncoding",
     "SinusoidalPositionalEncoding",
     "SinusoidalPositionalEncoding2d",
     "StochasticDepth",

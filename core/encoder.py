@@ -1,6 +1,7 @@
 """The encoder: a stack of self-attention and feed-forward layers (Vaswani et al. 2017, section 3.1)."""
 
 from collections.abc import Callable
+from functools import partial
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 from core.attention import Attention, FullAttention
 from core.feedforward import FeedForward
 from core.multihead import MultiHeadAttention
-from core.residual import Residual
+from core.packing import Packing
+from core.position import RotaryPositionalEncoding
+from core.residual import Residual, run_layer
 from core.types import Tokens
 
 
@@ -27,6 +30,7 @@ class EncoderLayer(nn.Module):
         drop_path: Probability with which a sample loses a branch in training (stochastic depth).
         layer_scale: Initial value of LayerScale; None = no LayerScale.
         bias: Whether the attention's projections have biases.
+        rotary: Makes a rotary encoding for the self-attention.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class EncoderLayer(nn.Module):
         drop_path: float = 0.0,
         layer_scale: float | None = None,
         bias: bool = True,
+        rotary: Callable[[int], RotaryPositionalEncoding] | None = None,
     ) -> None:
         super().__init__()
 
@@ -56,7 +61,7 @@ class EncoderLayer(nn.Module):
                 norm=norm,
             )
 
-        self.attention = MultiHeadAttention(embed_dim, num_heads, attention, bias=bias)
+        self.attention = MultiHeadAttention(embed_dim, num_heads, attention, bias=bias, rotary=rotary)
         self.attention_residual = residual()
         self.feedforward = FeedForward(embed_dim, ffn_dim, dropout=dropout, activation=activation)
         self.feedforward_residual = residual()
@@ -70,15 +75,22 @@ class EncoderLayer(nn.Module):
         attn_mask: Bool[Tensor, "length length"] | None = None,
         is_causal: bool = False,
         num_outputs: int | None = None,
+        packing: Packing | None = None,
     ) -> Float[Tensor, "batch outputs embed_dim"]:
         """Encodes; the arguments are those of `Encoder.forward`."""
 
         def attend(x: Tensor) -> Tensor:
             return self.attention(
-                x, query_pos=pos, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal
+                x,
+                query_pos=pos,
+                key_padding_mask=key_padding_mask,
+                attn_mask=attn_mask,
+                is_causal=is_causal,
+                packing=packing,
             )
 
-        return self.feedforward_residual(self.attention_residual(x, attend)[:, :num_outputs], self.feedforward)
+        x = self.attention_residual(x, attend, packing)[:, :num_outputs]
+        return self.feedforward_residual(x, self.feedforward, packing)
 
 
 class Encoder(nn.Module):
@@ -101,6 +113,9 @@ class Encoder(nn.Module):
             it grows linearly from 0 at the first layer (Huang et al. 2016).
         layer_scale: Initial value of LayerScale (Touvron et al. 2021); None = no LayerScale.
         bias: Whether the attentions' projections have biases.
+        rotary: Makes a rotary encoding for the self-attentions (Su et al. 2021); None = no rotary encoding.
+        checkpoint_activations: Keeps no activations inside a layer in training and computes them again in the
+            backward pass: less memory, about a third more time, the same gradients (Chen et al. 2016).
 
     Raises:
         ValueError: If `num_layers` is less than 1, `drop_path` is not in [0, 1), or a layer refuses its arguments.
@@ -121,6 +136,8 @@ class Encoder(nn.Module):
         drop_path: float = 0.0,
         layer_scale: float | None = None,
         bias: bool = True,
+        rotary: Callable[[int], RotaryPositionalEncoding] | None = None,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         if num_layers < 1:
@@ -128,6 +145,7 @@ class Encoder(nn.Module):
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path={drop_path} is not a probability in [0, 1)")
         self.embed_dim = embed_dim
+        self.checkpoint_activations = checkpoint_activations
         self.layers = nn.ModuleList(
             EncoderLayer(
                 embed_dim,
@@ -141,6 +159,7 @@ class Encoder(nn.Module):
                 drop_path=drop_path * depth / max(num_layers - 1, 1),
                 layer_scale=layer_scale,
                 bias=bias,
+                rotary=rotary,
             )
             for depth in range(num_layers)
         )
@@ -155,6 +174,7 @@ class Encoder(nn.Module):
         attn_mask: Bool[Tensor, "length length"] | None = None,
         is_causal: bool = False,
         num_outputs: int | None = None,
+        packing: Packing | None = None,
     ) -> Float[Tensor, "batch outputs embed_dim"]:
         """Encodes tokens; what lies in padded slots changes no other token, and comes out unspecified.
 
@@ -166,20 +186,29 @@ class Encoder(nn.Module):
             is_causal: Blocks the future.
             num_outputs: Gives only the first so many tokens, which are what they would be otherwise; all if not
                 given. The last feed-forward network, which mixes no tokens, is then spared the others.
+            packing: How `x` is packed (`core.packing`), `x` and `pos` then being `(1, total, embed_dim)`.
 
         Raises:
-            ValueError: If `num_outputs` is not between 1 and the number of tokens.
+            ValueError: If `num_outputs` is not between 1 and the number of tokens, or packed tokens come with a mask
+                or with `num_outputs`.
         """
         if num_outputs is not None and not 1 <= num_outputs <= x.shape[1]:
             raise ValueError(f"num_outputs={num_outputs} is not between 1 and the number of tokens ({x.shape[1]})")
+        if num_outputs is not None and packing is not None:
+            raise ValueError(f"num_outputs={num_outputs} counts a batch's tokens, and packed ones have no batch")
+        if key_padding_mask is not None:
+            # Once here, so that garbage in padding reaches no product, in no layer and no gradient.
+            x = x.masked_fill(key_padding_mask[:, :, None], 0.0)
         last = len(self.layers) - 1
         for depth, layer in enumerate(self.layers):
-            x = layer(
-                x,
+            call = partial(
+                layer,
                 pos=pos,
                 key_padding_mask=key_padding_mask,
                 attn_mask=attn_mask,
                 is_causal=is_causal,
                 num_outputs=num_outputs if depth == last else None,
+                packing=packing,
             )
+            x = run_layer(call, x, checkpointed=self.checkpoint_activations and self.training)
         return self.norm(x)

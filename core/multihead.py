@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from core.attention import Attention, FullAttention
-from core.types import AttentionMask, HeadKeys, KeyPaddingMask, Keys, Queries
+from core.cache import Cache, Past
+from core.packing import Packing
+from core.position import RotaryPositionalEncoding
+from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask, Keys, Queries
 
 
 class MultiHeadAttention(nn.Module):
@@ -21,6 +25,7 @@ class MultiHeadAttention(nn.Module):
         num_heads: Number of heads (h); must divide `embed_dim`.
         attention: Makes the mechanism inside the heads; a factory, so that each layer has its own parameters.
         bias: Whether the projections have biases.
+        rotary: Makes a rotary encoding from `head_dim`, which turns the queries and keys of self-attention.
 
     Raises:
         ValueError: If `num_heads` does not divide `embed_dim`.
@@ -33,12 +38,14 @@ class MultiHeadAttention(nn.Module):
         attention: Callable[[], Attention] = FullAttention,
         *,
         bias: bool = True,
+        rotary: Callable[[int], RotaryPositionalEncoding] | None = None,
     ) -> None:
         super().__init__()
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}")
         self.num_heads = num_heads
         self.in_proj = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
+        self.rotary = None if rotary is None else rotary(embed_dim // num_heads)
         self.attention = attention()
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         nn.init.xavier_uniform_(self.in_proj.weight)
@@ -56,6 +63,8 @@ class MultiHeadAttention(nn.Module):
         key_padding_mask: KeyPaddingMask | None = None,
         attn_mask: AttentionMask | None = None,
         is_causal: bool = False,
+        packing: Packing | None = None,
+        memory_packing: Packing | None = None,
     ) -> Queries:
         """Attends from `query` to `memory`, or to `query` itself where no memory is given.
 
@@ -68,17 +77,114 @@ class MultiHeadAttention(nn.Module):
             key_padding_mask: True = padding, ignored.
             attn_mask: True = blocked.
             is_causal: Blocks the future.
+            packing: How `query` is packed; attention then stays within each sequence.
+            memory_packing: How `memory` is packed.
 
         Raises:
-            ValueError: If `pos` is given without `memory`.
+            ValueError: If `pos` is given without `memory`, only one of `query` and `memory` is packed, or packed tokens
+                come with a mask.
         """
-        if memory is None:
-            if pos is not None:
-                raise ValueError("pos belongs to memory; in self-attention give query_pos, which serves both")
-            q, k, v = self._project_self(query, query_pos)
-        else:
-            q, k, v = self._project_cross(query, memory, query_pos, pos)
+        if memory is not None:
+            k, v = self.project_memory(memory, pos)
+            return self.attend(
+                query,
+                k,
+                v,
+                query_pos=query_pos,
+                key_padding_mask=key_padding_mask,
+                attn_mask=attn_mask,
+                is_causal=is_causal,
+                packing=packing,
+                memory_packing=memory_packing,
+            )
+        if pos is not None:
+            raise ValueError("pos belongs to memory; in self-attention give query_pos, which serves both")
+        q, k, v = self._project_self(query, query_pos)
+        if self.rotary is not None:
+            positions = Past().positions(query.shape[1], query.device) if packing is None else packing.positions()
+            q, k = self.rotary(q, positions), self.rotary(k, positions)
+        if packing is not None:
+            return self._join(self._attend_packed(q, k, v, packing, packing, key_padding_mask, attn_mask, is_causal))
         mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
+        return self._join(mixed)
+
+    def decode(
+        self,
+        query: Queries,
+        cache: Cache,
+        past: Past,
+        *,
+        query_pos: Float[Tensor, "#batch query_len embed_dim"] | None = None,
+        key_padding_mask: Bool[Tensor, "batch query_len"] | None = None,
+    ) -> Queries:
+        """Causal self-attention of new tokens to themselves and to those before, as `Attention.decode` has it."""
+        q, k, v = self._project_self(query, query_pos)
+        if self.rotary is not None:
+            positions = past.positions(query.shape[1], query.device)
+            q, k = self.rotary(q, positions), self.rotary(k, positions)
+        return self._join(self.attention.decode(q, k, v, cache, past, key_padding_mask=key_padding_mask))
+
+    def project_memory(
+        self, memory: Keys, pos: Float[Tensor, "#batch key_len embed_dim"] | None = None
+    ) -> tuple[HeadKeys, HeadKeys]:
+        """Keys and values of `memory`, for `attend`: once, however often it is asked."""
+        if pos is None:
+            k, v = self._split(self._rows(memory, 1, 3), 2)
+        else:
+            (k,) = self._split(self._rows(memory + pos, 1, 2), 1)
+            (v,) = self._split(self._rows(memory, 2, 3), 1)
+        return k, v
+
+    def attend(
+        self,
+        query: Queries,
+        k: HeadKeys,
+        v: HeadKeys,
+        *,
+        query_pos: Float[Tensor, "#batch query_len embed_dim"] | None = None,
+        key_padding_mask: KeyPaddingMask | None = None,
+        attn_mask: AttentionMask | None = None,
+        is_causal: bool = False,
+        packing: Packing | None = None,
+        memory_packing: Packing | None = None,
+    ) -> Queries:
+        """Attends from `query` to a memory that `project_memory` has projected; the arguments are `forward`'s."""
+        (q,) = self._split(self._rows(query if query_pos is None else query + query_pos, 0, 1), 1)
+        if packing is not None and memory_packing is not None:
+            mixed = self._attend_packed(q, k, v, packing, memory_packing, key_padding_mask, attn_mask, is_causal)
+        elif packing is None and memory_packing is None:
+            mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
+        else:
+            raise ValueError("packing and memory_packing: query and memory are both packed, or neither is")
+        return self._join(mixed)
+
+    def _attend_packed(
+        self,
+        q: HeadQueries,
+        k: HeadKeys,
+        v: HeadKeys,
+        packing: Packing,
+        memory_packing: Packing,
+        key_padding_mask: KeyPaddingMask | None,
+        attn_mask: AttentionMask | None,
+        is_causal: bool,
+    ) -> HeadQueries:
+        """Each sequence by itself: no work on padding, and no mask."""
+        if key_padding_mask is not None or attn_mask is not None:
+            raise ValueError("packed tokens have no padding and no common attn_mask: give packing alone")
+        if len(packing.lengths) != len(memory_packing.lengths):
+            raise ValueError(
+                f"packing has {len(packing.lengths)} sequences, memory_packing {len(memory_packing.lengths)}"
+            )
+        keys, values = k.split(memory_packing.lengths, 2), v.split(memory_packing.lengths, 2)
+        mixed = [
+            self.attention(one, key, value, is_causal=is_causal) if key.shape[2] else torch.zeros_like(one)
+            for one, key, value in zip(q.split(packing.lengths, 2), keys, values, strict=True)
+            if one.shape[2]
+        ]
+        return torch.cat(mixed, dim=2) if mixed else q
+
+    def _join(self, mixed: HeadQueries) -> Queries:
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _project_self(self, x: Queries, pos: Tensor | None) -> tuple[HeadKeys, HeadKeys, HeadKeys]:
@@ -87,17 +193,6 @@ class MultiHeadAttention(nn.Module):
         else:
             q, k = self._split(self._rows(x + pos, 0, 2), 2)
             (v,) = self._split(self._rows(x, 2, 3), 1)
-        return q, k, v
-
-    def _project_cross(
-        self, query: Queries, memory: Keys, query_pos: Tensor | None, pos: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        (q,) = self._split(self._rows(query if query_pos is None else query + query_pos, 0, 1), 1)
-        if pos is None:
-            k, v = self._split(self._rows(memory, 1, 3), 2)
-        else:
-            (k,) = self._split(self._rows(memory + pos, 1, 2), 1)
-            (v,) = self._split(self._rows(memory, 2, 3), 1)
         return q, k, v
 
     def _rows(self, x: Tensor, first: int, last: int) -> Tensor:

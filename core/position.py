@@ -1,11 +1,14 @@
-"""Positional encodings: sinusoidal (1-D, 2-D), learned (1-D, 2-D), and the resampling of learned grids."""
+"""Positional encodings: sinusoidal (1-D, 2-D), learned (1-D, 2-D), rotary, and the resampling of learned grids."""
 
 import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+Offset = int | Int[Tensor, " batch"]
+"""The first position: one number, or one a sequence."""
 
 
 class SinusoidalPositionalEncoding(nn.Module):
@@ -35,9 +38,10 @@ class SinusoidalPositionalEncoding(nn.Module):
         self.base = base
         self.register_buffer("like", torch.empty(0), persistent=False)  # follows the model's device and precision
 
-    def forward(self, length: int, *, offset: int = 0) -> Float[Tensor, "length embed_dim"]:
-        """Encodes the positions `offset` to `offset + length - 1`."""
-        positions = torch.arange(offset, offset + length, dtype=torch.float32, device=self.like.device)
+    def forward(self, length: int, *, offset: Offset = 0) -> Float[Tensor, "*batch length embed_dim"]:
+        """Encodes the positions `offset` to `offset + length - 1`, for each sequence where the offsets differ."""
+        positions = torch.arange(length, dtype=torch.float32, device=self.like.device)
+        positions = positions + (offset if isinstance(offset, int) else offset[:, None])
         return _sines_and_cosines(positions, self.embed_dim, self.base).to(self.like.dtype)
 
 
@@ -98,20 +102,58 @@ class LearnedPositionalEncoding(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_positions, embed_dim))
         nn.init.trunc_normal_(self.weight, std=0.02)
 
-    def forward(self, length: int, *, offset: int = 0) -> Float[Tensor, "length embed_dim"]:
-        """Encodes the positions `offset` to `offset + length - 1`.
+    def forward(self, length: int, *, offset: Offset = 0) -> Float[Tensor, "*batch length embed_dim"]:
+        """Encodes the positions `offset` to `offset + length - 1`, for each sequence where the offsets differ.
 
         Raises:
             ValueError: If one of them lies before the first learned position or beyond the last.
         """
-        if offset < 0:
-            raise ValueError(f"offset={offset} must not be negative")
-        if offset + length > len(self.weight):
+        first, last = (offset, offset) if isinstance(offset, int) else (int(offset.min()), int(offset.max()))
+        if first < 0:
+            raise ValueError(f"offset={first} must not be negative")
+        if last + length > len(self.weight):
             raise ValueError(
-                f"position {offset + length - 1} was asked for, but only 0 to {len(self.weight) - 1} are learned "
+                f"position {last + length - 1} was asked for, but only 0 to {len(self.weight) - 1} are learned "
                 f"(num_positions={len(self.weight)})"
             )
-        return self.weight[offset : offset + length]
+        if isinstance(offset, int):
+            return self.weight[offset : offset + length]
+        return self.weight[offset[:, None] + torch.arange(length, device=offset.device)]
+
+
+class RotaryPositionalEncoding(nn.Module):
+    """Turns queries and keys by their position, so that their product knows only the distance (RoFormer; Su et al.
+    2021, section 3.2).
+
+    The channels 2i and 2i + 1 of a token at position m are turned by the angle `m * base^(-2i / d)`; d is `head_dim`,
+    the paper's base is 10,000. No parameters and no longest length.
+
+    Args:
+        head_dim: Width of a token inside a head, even.
+        base: Ratio of the longest wavelength to the shortest.
+
+    Raises:
+        ValueError: If `head_dim` is odd.
+
+    >>> RotaryPositionalEncoding(2)(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[0]])).tolist()
+    [[[[1.0, 0.0]]]]
+    """
+
+    def __init__(self, head_dim: int, *, base: float = 10_000.0) -> None:
+        super().__init__()
+        if head_dim % 2:
+            raise ValueError(f"head_dim={head_dim} is odd; rotary encoding turns channels in pairs")
+        self.head_dim = head_dim
+        self.base = base
+
+    def forward(
+        self, x: Float[Tensor, "batch heads length head_dim"], positions: Int[Tensor, "#batch length"]
+    ) -> Float[Tensor, "batch heads length head_dim"]:
+        """Turns `x`, queries or keys, by the positions of its tokens."""
+        angles = positions[:, None].float().unsqueeze(-1) * _frequencies(self.head_dim, self.base, x.device)
+        sin, cos = angles.sin(), angles.cos()
+        even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
 
 
 class LearnedPositionalEncoding2d(nn.Module):
@@ -162,6 +204,9 @@ def _sines_and_cosines(
     positions: Float[Tensor, "*shape"], embed_dim: int, base: float
 ) -> Float[Tensor, "*shape embed_dim"]:
     """Float32 whatever the model's precision: bfloat16 cannot count beyond 256."""
-    frequencies = base ** (-torch.arange(0, embed_dim, 2, dtype=torch.float32, device=positions.device) / embed_dim)
-    angles = positions.unsqueeze(-1) * frequencies
+    angles = positions.unsqueeze(-1) * _frequencies(embed_dim, base, positions.device)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+def _frequencies(width: int, base: float, device: torch.device) -> Float[Tensor, " half_width"]:
+    return base ** (-torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from core.packing import Packing
 from core.types import Tokens
 
 
@@ -27,11 +29,12 @@ class StochasticDepth(nn.Module):
             raise ValueError(f"stochastic depth p={p} is not a probability in [0, 1)")
         self.p = p
 
-    def forward(self, x: Tokens) -> Tokens:
+    def forward(self, x: Tokens, packing: Packing | None = None) -> Tokens:
         if not self.training or self.p == 0:
             return x
-        keep = torch.empty(x.shape[0], 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - self.p)
-        return x * (keep / (1 - self.p))
+        samples = x.shape[0] if packing is None else len(packing.lengths)
+        keep = torch.empty(samples, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - self.p) / (1 - self.p)
+        return x * (keep if packing is None else packing.repeat(keep[:, 0]))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -85,7 +88,17 @@ class Residual(nn.Module):
         self.layer_scale = nn.Identity() if layer_scale is None else LayerScale(embed_dim, layer_scale)
         self.drop_path = StochasticDepth(drop_path)
 
-    def forward(self, x: Tokens, sublayer: Callable[[Tensor], Tensor]) -> Tokens:
+    def forward(self, x: Tokens, sublayer: Callable[[Tensor], Tensor], packing: Packing | None = None) -> Tokens:
+        """Adds the branch; `packing` says which tokens are of one sample where they are packed."""
         branch = sublayer(self.norm(x) if self.norm_first else x)
-        x = x + self.drop_path(self.layer_scale(self.dropout(branch)))
+        x = x + self.drop_path(self.layer_scale(self.dropout(branch)), packing)
         return x if self.norm_first else self.norm(x)
+
+
+def run_layer(layer: Callable[[Tensor], Tensor], x: Tensor, *, checkpointed: bool) -> Tensor:
+    """Calls a layer; where `checkpointed`, its activations are computed again in the backward pass (Chen et al. 2016,
+    "Training Deep Nets with Sublinear Memory Cost").
+    """
+    if checkpointed and torch.is_grad_enabled():
+        return checkpoint(layer, x, use_reentrant=False)
+    return layer(x)

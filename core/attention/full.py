@@ -2,7 +2,7 @@
 
 import torch.nn.functional as F
 
-from core.attention.base import Attention
+from core.attention.base import Attention, without_padding
 from core.masks import combine_masks
 from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask
 
@@ -38,6 +38,8 @@ class FullAttention(Attention):
     ) -> HeadQueries:
         dropout = self.dropout if self.training else 0.0
         query_len, key_len = q.shape[2], k.shape[2]
+        if is_causal and query_len == 1 <= key_len:
+            is_causal = False  # a single query stands at the last key and has nothing behind it
         if key_padding_mask is None and attn_mask is None and (not is_causal or query_len == key_len):
             return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal)
         blocked = combine_masks(
@@ -49,10 +51,7 @@ class FullAttention(Attention):
             device=q.device,
         )
         assert blocked is not None
-        if key_padding_mask is not None:
-            # A weight of zero times a NaN is NaN: what lies in padding must be gone before it is multiplied.
-            padded = key_padding_mask[:, None, :, None]
-            k, v = k.masked_fill(padded, 0.0), v.masked_fill(padded, 0.0)
+        k, v = without_padding(k, v, key_padding_mask)
         # SDPA's polarity is the opposite of ours: True = may attend.
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=~blocked, dropout_p=dropout)
         # What SDPA gives for a query without any key differs by backend: zeros here, always.
