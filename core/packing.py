@@ -40,7 +40,7 @@ class Packing:
         padded = x.new_zeros(self.shape[0] * self.shape[1], *x.shape[2:])
         return padded.index_copy(0, self.places, x[0]).unflatten(0, self.shape)
 
-    def repeat(self, x: Shaped[Tensor, "sequences *rest"]) -> Shaped[Tensor, "1 total *rest"]:
+    def repeat(self, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "1 total ..."]:
         """Gives each token what its sequence has."""
         return x.repeat_interleave(torch.tensor(self.lengths, device=x.device), dim=0)[None]
 
