@@ -2,5 +2,7 @@
 
 from core.attention.base import Attention
 from core.attention.full import FullAttention
+from core.attention.longformer import LongformerAttention
+from core.attention.sparse import FixedSparseAttention, SparseAttention
 
-__all__ = ["Attention", "FullAttention"]
+__all__ = ["Attention", "FixedSparseAttention", "FullAttention", "LongformerAttention", "SparseAttention"]

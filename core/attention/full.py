@@ -1,6 +1,8 @@
 """Softmax attention of every query over every key (Vaswani et al. 2017, section 3.2.1)."""
 
 import torch.nn.functional as F
+from jaxtyping import Bool
+from torch import Tensor
 
 from core.attention.base import Attention, without_padding
 from core.masks import combine_masks
@@ -51,8 +53,19 @@ class FullAttention(Attention):
             device=q.device,
         )
         assert blocked is not None
-        k, v = without_padding(k, v, key_padding_mask)
-        # SDPA's polarity is the opposite of ours: True = may attend.
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=~blocked, dropout_p=dropout)
-        # What SDPA gives for a query without any key differs by backend: zeros here, always.
-        return mixed.masked_fill(blocked.all(-1, keepdim=True), 0.0)
+        return masked_softmax_attention(q, *without_padding(k, v, key_padding_mask), blocked, dropout=dropout)
+
+
+def masked_softmax_attention(
+    q: HeadQueries,
+    k: HeadKeys,
+    v: HeadKeys,
+    blocked: Bool[Tensor, "#batch 1 #query_len key_len"],
+    *,
+    dropout: float = 0.0,
+) -> HeadQueries:
+    """Softmax attention of each query over the keys that are not blocked; zeros for a query that has none."""
+    # SDPA's polarity is the opposite of ours: True = may attend.
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=~blocked, dropout_p=dropout)
+    # What SDPA gives for a query without any key differs by backend: zeros here, always.
+    return mixed.masked_fill(blocked.all(-1, keepdim=True), 0.0)

@@ -1,0 +1,219 @@
+"""Softmax attention over a sparse pattern, by blocks: of queries that share their keys, all dense inside.
+
+A pattern is a list of `Part`s. Each says, by views of the tensors and without a copy, which blocks of queries meet
+which blocks of keys. A query may stand in several parts that have no key in common; its softmax is over all of them.
+Time and memory are those of the blocks alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+View = Callable[[Tensor], Tensor]
+"""(batch, heads, length, width) -> (batch, blocks, heads, rows, width), without a copy."""
+
+LOWEST = -1e30
+"""The score of a blocked key. Finite, so that a query without any key meets no infinity minus infinity."""
+
+CHUNK_ROWS = 4096
+"""Rows (of all heads) that are computed together on a CPU: their scores and gradients then stay in its cache."""
+
+
+def in_blocks(x: Tensor, *, first: int, blocks: int, rows: int, step: int = 1, residue: int = 0) -> Tensor:
+    """From `first` on, blocks of `rows` tokens, of which only each `step`-th counts, beginning with `residue`."""
+    tokens = x[:, :, first : first + blocks * rows * step].unflatten(2, (blocks, rows, step))
+    return tokens[:, :, :, :, residue].transpose(1, 2)
+
+
+def in_columns(x: Tensor, *, first: int, rows: int, columns: int) -> Tensor:
+    """From `first` on, `columns` blocks, the tokens of each standing `columns` apart."""
+    return x[:, :, first : first + rows * columns].unflatten(2, (rows, columns)).permute(0, 3, 1, 2, 4)
+
+
+def shared(x: Tensor, *, first: int, count: int, blocks: int) -> Tensor:
+    """From `first` on, `count` tokens, the same for every block."""
+    return x[:, :, first : first + count].unsqueeze(1).expand(-1, blocks, -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Blocks of queries, each with the keys that it sees.
+
+    Attributes:
+        queries: Gives the blocks of queries.
+        keys: Each gives some keys of every block; side by side they are a block's keys.
+        band: True = blocked, in every block alike.
+        blocked: True = blocked, for every query of a block.
+        extends: Whether earlier parts have these queries too, with other keys: the softmax is over all of them.
+        replaces: Whether earlier parts have these queries too, but what they gave is not wanted.
+    """
+
+    queries: View
+    keys: Sequence[View]
+    band: Bool[Tensor, "rows keys"]
+    blocked: Bool[Tensor, "#batch blocks keys"]
+    extends: bool = False
+    replaces: bool = False
+
+
+Heads = Float[Tensor, "batch heads length head_dim"]
+
+
+def attend_in_blocks(q: Heads, k: Heads, v: Heads, parts: Sequence[Part]) -> Heads:
+    """Softmax attention of each query over the keys that the parts give it; zeros for a query without keys.
+
+    Args:
+        q: Queries, every one of them in some part.
+        k: Keys, laid out as the parts' views expect them.
+        v: Values, laid out as the keys.
+        parts: The pattern.
+    """
+    if q.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _Fused.apply(parts, q, k, v)
+    return _attend_plainly(q, k, v, parts)
+
+
+def _attend_plainly(q: Heads, k: Heads, v: Heads, parts: Sequence[Part]) -> Heads:
+    """The definition, in operations that can be traced for any length: sums of exponentials, in float32."""
+    mixed = torch.zeros_like(q, dtype=torch.promote_types(q.dtype, torch.float32))
+    total, highest = torch.zeros_like(mixed[..., :1]), torch.full_like(mixed[..., :1], LOWEST)
+    for part in parts:
+        keys, values = (torch.cat([view(x) for view in part.keys], dim=-2).to(mixed.dtype) for x in (k, v))
+        blocked = part.band | part.blocked[:, :, None, None, :]
+        scores = part.queries(q).to(mixed.dtype) * q.shape[-1] ** -0.5 @ keys.mT
+        scores = scores.masked_fill(blocked, LOWEST)
+        before = part.queries(highest) if part.extends else torch.full_like(part.queries(highest), LOWEST)
+        now = torch.maximum(before, scores.detach().amax(-1, keepdim=True))
+        weights = (scores - now).exp().masked_fill(blocked, 0.0)
+        fade = (before - now).exp()  # of the sums that were taken relative to the highest score before
+        for sums, share in ((mixed, weights @ values), (total, weights.sum(-1, keepdim=True))):
+            part.queries(sums).copy_(part.queries(sums) * fade + share if part.extends else share)
+        part.queries(highest).copy_(now)
+    return (mixed / total.clamp(min=torch.finfo(mixed.dtype).tiny)).to(q.dtype)
+
+
+class _Fused(torch.autograd.Function):
+    """The same by torch's fused CPU kernel, a few blocks at a time.
+
+    The kernel gives, beside its output, the logarithm of the sum of the exponentials. Two parts of one query join by
+    it, and the kernel's backward pass, given the *joint* output and sum, gives each part's share of the gradients: what
+    ring attention (Liu et al. 2023) does between devices, here between blocks. No score is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, parts: Sequence[Part], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mixed = _like_tokens(q)
+        sums = torch.empty(*q.shape[:3], 1, dtype=torch.promote_types(q.dtype, torch.float32))
+        for part in parts:
+            for rows, keys, bias in _chunks(part, q, sums.dtype):
+                out, sum_ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                    rows(q), keys(k), keys(v), attn_mask=bias
+                )
+                sum_ = sum_.unsqueeze(-1)
+                if part.extends:
+                    joint = torch.logaddexp(rows(sums), sum_)
+                    out = rows(mixed) * (rows(sums) - joint).exp() + out * (sum_ - joint).exp()
+                    sum_ = joint
+                rows(mixed).copy_(out)
+                rows(sums).copy_(sum_)
+        lost = sums < LOWEST / 2
+        ctx.parts, ctx.lost = parts, lost if bool(lost.any()) else None
+        if ctx.lost is not None:
+            mixed.masked_fill_(lost, 0.0)
+        ctx.save_for_backward(q, k, v, mixed, sums)
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        q, k, v, mixed, sums = ctx.saved_tensors
+        if ctx.lost is not None:
+            grad = grad.masked_fill(ctx.lost, 0.0)
+        dq, dk, dv = (_like_tokens(x).zero_() for x in (q, k, v))
+        sums = sums.clone()
+        for part in reversed(ctx.parts):
+            for rows, keys, bias in _chunks(part, q, sums.dtype):
+                gradients = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                    rows(grad),
+                    rows(q),
+                    keys(k),
+                    keys(v),
+                    rows(mixed),
+                    rows(sums).squeeze(-1).contiguous(),
+                    0.0,
+                    False,
+                    attn_mask=bias,
+                )
+                rows(dq).add_(gradients[0])
+                keys.add(dk, gradients[1])
+                keys.add(dv, gradients[2])
+            if part.replaces:
+                part.queries(sums).fill_(-LOWEST)  # the earlier parts' weights of these queries then vanish
+        return None, dq, dk, dv
+
+
+def _like_tokens(x: Tensor) -> Tensor:
+    """Empty, of the shape (batch, heads, length, head_dim), but with a token's heads side by side in memory.
+
+    Where projections read and write heads, nothing has then to be copied.
+    """
+    batch, heads, length, head_dim = x.shape
+    return x.new_empty(batch, length, heads, head_dim).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some blocks of queries of one sequence."""
+
+    part: Part
+    sequence: int
+    blocks: slice
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.part.queries(x[self.sequence : self.sequence + 1])[0, self.blocks]
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys of some blocks of one sequence."""
+
+    part: Part
+    sequence: int
+    blocks: slice
+
+    def views(self, x: Tensor) -> list[Tensor]:
+        return [view(x[self.sequence : self.sequence + 1])[0, self.blocks] for view in self.part.keys]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        views = self.views(x)
+        return views[0] if len(views) == 1 else torch.cat(views, dim=-2)
+
+    def add(self, total: Tensor, gradient: Tensor) -> None:
+        """Adds gradients to where their keys have come from; a key that all blocks share gets the sum."""
+        views = self.views(total)
+        for view, share in zip(views, gradient.split([view.shape[-2] for view in views], dim=-2), strict=True):
+            if view.stride(0) == 0:
+                view[0].add_(share.sum(0))
+            else:
+                view.add_(share)
+
+
+def _chunks(part: Part, q: Tensor, dtype: torch.dtype) -> Iterator[tuple[_Rows, _Keys, Tensor]]:
+    """A few blocks of one sequence at a time, with what is added to their scores."""
+    batch, blocks = part.blocked.shape[:2]
+    band = torch.zeros(part.band.shape, dtype=dtype).masked_fill(part.band, LOWEST)
+    size = max(1, CHUNK_ROWS // (q.shape[1] * len(band)))
+    some = part.blocked.any(-1)
+    for sequence in range(len(q)):
+        for first in range(0, blocks, size):
+            chunk = slice(first, first + size)
+            row = sequence if batch > 1 else 0
+            bias = band[None, None]
+            if some[row, chunk].any():
+                bias = bias.masked_fill(part.blocked[row, chunk, None, None, :], LOWEST)
+            yield _Rows(part, sequence, chunk), _Keys(part, sequence, chunk), bias
