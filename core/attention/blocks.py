@@ -24,6 +24,15 @@ CHUNK_ROWS = 4096
 """Rows (of all heads) that are computed together on a CPU: their scores and gradients then stay in its cache."""
 
 
+def blocks_for(length: int, rows: int) -> int:
+    """How many blocks of `rows` tokens hold `length` tokens; while a graph is exported one more, so at least two.
+
+    A count that may be 1 would bind the exported graph to the lengths that give more.
+    """
+    exporting = torch.compiler.is_exporting()
+    return (length + (2 * rows if exporting else rows) - 1) // rows
+
+
 def in_blocks(x: Tensor, *, first: int, blocks: int, rows: int, step: int = 1, residue: int = 0) -> Tensor:
     """From `first` on, blocks of `rows` tokens, of which only each `step`-th counts, beginning with `residue`."""
     tokens = x[:, :, first : first + blocks * rows * step].unflatten(2, (blocks, rows, step))

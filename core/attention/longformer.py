@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from core.attention.base import without_padding
-from core.attention.blocks import Part, attend_in_blocks, in_blocks, shared
+from core.attention.blocks import Part, attend_in_blocks, blocks_for, in_blocks, shared
 from core.attention.full import masked_softmax_attention
 from core.attention.pattern import PatternAttention
 from core.cache import Cache, Past, refuse_gradients
@@ -64,7 +64,7 @@ class LongformerAttention(PatternAttention):
         """Keys are laid out as: the global tokens, an empty block, all tokens, an empty block."""
         length, count = q.shape[2], self.num_global_tokens
         span = self.rows * self.dilation
-        blocks = -(-length // span)
+        blocks = blocks_for(length, span)
         tail = blocks * span - length
 
         def lay_out(x: Tensor) -> Tensor:

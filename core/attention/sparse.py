@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from core.attention.base import without_padding
-from core.attention.blocks import Part, attend_in_blocks, in_blocks, in_columns, shared
+from core.attention.blocks import Part, attend_in_blocks, blocks_for, in_blocks, in_columns, shared
 from core.attention.full import masked_softmax_attention
 from core.attention.pattern import PatternAttention
 from core.cache import Cache, KeyValueCache, Past
@@ -91,7 +91,7 @@ class SparseAttention(_CausalGather):
     ) -> HeadQueries:
         """Keys are laid out as: an empty block, all tokens, an empty block."""
         stride, length = self.stride, q.shape[2]
-        blocks = -(-length // stride)
+        blocks = blocks_for(length, stride)
         tail = blocks * stride - length
         keys, values = (F.pad(x, (0, 0, stride, stride + tail)) for x in (k, v))
         left_out = F.pad(padding, (stride, stride + tail), value=True)
@@ -183,7 +183,7 @@ class FixedSparseAttention(_CausalGather):
     ) -> HeadQueries:
         """Keys are laid out as: every block's summary, all tokens."""
         length, rows, size = q.shape[2], self.stride, self.summary_size
-        blocks = -(-length // rows)
+        blocks = blocks_for(length, rows)
         tail = blocks * rows - length
 
         def lay_out(x: Tensor) -> Tensor:
