@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from core.types import HeadKeys
+from core.types import HeadKeys, HeadQueries
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class KeyValueCache(Cache):
         self.k: Tensor | None = None
         self.v: Tensor | None = None
 
-    def append(self, k: HeadKeys, v: HeadKeys, past: Past) -> tuple[HeadKeys, HeadKeys]:
+    def append(self, k: HeadQueries, v: HeadQueries, past: Past) -> tuple[HeadKeys, HeadKeys]:
         """Writes keys and values behind each sequence's past and gives all of them, without a copy.
 
         Slots behind a sequence's own end are unspecified, but finite.
