@@ -53,7 +53,8 @@ def record_attention(
     """Records the attention weights of all that `model` computes inside the `with` block.
 
     The model's own numbers stay as they are: the weights are computed beside them, from the same queries, keys and
-    masks. Cached decoding (`Decoder.make_cache`) is not recorded: decode without a cache to see its weights.
+    masks. Self-attention is not recorded where it decodes with a cache (`Decoder.make_cache`): decode without one to
+    see its weights. With `checkpoint_activations` a backward pass inside the block records its layers once more.
 
     Args:
         model: Any module with attention inside: an encoder, a decoder or a task's whole network.

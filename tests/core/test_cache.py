@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from core import (
     Decoder,
-    KeyValueCache,
     LearnedPositionalEncoding,
     RotaryPositionalEncoding,
     SinusoidalPositionalEncoding,
@@ -144,34 +143,6 @@ def test_past_by_hand():
     assert past == Past(3)
     assert past.offset == 3
     assert past.positions(2, torch.device("cpu")).tolist() == [[3, 4]]
-
-
-@pytest.mark.parametrize("prompt", [[1, 1], [2, 1]], ids=["equal", "unequal"])
-def test_keys_and_values_are_not_copied_at_each_step(prompt):
-    model = Model(CAUSAL[0], rows=2)
-    cache, places = model.decoder.make_cache(), []
-    memories = [layer.attention for layer in cache.layers]
-    with torch.inference_mode():
-        for chunk, padding in chunks(normal(2, 36, 8), [prompt] + [[1, 1]] * 33):
-            model(chunk, padding if padding.any() else None, cache)
-            for memory in memories:
-                assert isinstance(memory, KeyValueCache)
-                assert memory.k is not None
-                assert memory.v is not None
-                places.append((memory.k.data_ptr(), memory.v.data_ptr()))
-    moves = [sum(a != b for a, b in zip(places[i::2], places[i + 2 :: 2], strict=False)) for i in range(2)]
-    assert max(moves) <= 6  # 34 tokens need at most log2(34) doublings
-    assert len({cache.layers[0].attention, cache.layers[1].attention}) == 2
-
-
-def test_append_gives_views_of_all_tokens():
-    cache, k, v = KeyValueCache(), normal(2, 2, 3, 4), normal(2, 2, 3, 4, seed=2)
-    cache.append(k, v, Past())
-    keys, values = cache.append(k[:, :, :1], v[:, :, :1], Past(3))
-    assert torch.equal(keys, torch.cat([k, k[:, :, :1]], 2))
-    assert torch.equal(values, torch.cat([v, v[:, :, :1]], 2))
-    assert cache.k is not None
-    assert keys.data_ptr() == cache.k.data_ptr()
 
 
 def test_memory_is_projected_once():
