@@ -60,8 +60,8 @@ def copy_over(pairs: Iterator[tuple[nn.Parameter, nn.Parameter]]) -> None:
 
 
 def gradients(module: nn.Module, loss: Tensor, *inputs: Tensor) -> list[Tensor]:
-    """Gradients of all parameters and of `inputs`."""
-    return list(torch.autograd.grad(loss, [*module.parameters(), *inputs]))
+    """Gradients of all parameters and of `inputs`; zeros for what took no part."""
+    return list(torch.autograd.grad(loss, [*module.parameters(), *inputs], materialize_grads=True))
 
 
 def weighed(output: Tensor, seed: int = 7) -> Tensor:
