@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from core.types import HeadKeys
+from core.types import HeadKeys, HeadQueries
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,14 @@ class KeyValueCache(Cache):
         self.k: Tensor | None = None
         self.v: Tensor | None = None
 
-    def append(self, k: HeadKeys, v: HeadKeys, past: Past) -> tuple[HeadKeys, HeadKeys]:
+    def append(self, k: HeadQueries, v: HeadQueries, past: Past) -> tuple[HeadKeys, HeadKeys]:
         """Writes keys and values behind each sequence's past and gives all of them, without a copy.
 
         Slots behind a sequence's own end are unspecified, but finite.
         """
         refuse_gradients(k)
+        if past.longest == 0:
+            self.k = self.v = None  # a first step that failed may have left another batch's
         end = past.longest + k.shape[2]
         self.k, self.v = (_room(old, new, end) for old, new in ((self.k, k), (self.v, v)))
         for buffer, new in ((self.k, k), (self.v, v)):
@@ -124,10 +126,23 @@ class DecoderCache:
     Attributes:
         layers: What each layer remembers.
         past: The tokens so far; `past.offset` is where the position of the next one stands.
+        num_sequences: How many sequences are remembered; None before the first step.
     """
 
     layers: list[LayerCache]
     past: Past = field(default_factory=Past)
+    num_sequences: int | None = None
+
+    def check(self, x: Tensor) -> None:
+        """Refuses another number of sequences than is remembered, which would be broadcast in silence.
+
+        Raises:
+            ValueError: If `x` does not have a row for each sequence.
+        """
+        if self.num_sequences not in (None, len(x)):
+            raise ValueError(
+                f"x has {len(x)} rows, but the cache remembers {self.num_sequences} sequences: see DecoderCache.select"
+            )
 
     def select(self, rows: Int[Tensor, " rows"]) -> None:
         """Keeps these sequences in this order; one may be kept several times, as beam search does."""
@@ -137,3 +152,4 @@ class DecoderCache:
                 layer.memory = (layer.memory[0][rows], layer.memory[1][rows])
         if self.past.lengths is not None:
             self.past = Past(self.past.longest, self.past.lengths[rows])
+        self.num_sequences = len(rows)

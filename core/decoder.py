@@ -110,7 +110,7 @@ class DecoderLayer(nn.Module):
         def attend_memory(x: Tensor) -> Tensor:
             assert self.cross_attention is not None
             assert memory is not None
-            keys = None if cache is None else cache.memory
+            keys = None if cache is None or past is None or past.longest == 0 else cache.memory
             if keys is None:
                 keys = self.cross_attention.project_memory(memory, pos)
             if cache is not None:
@@ -234,10 +234,19 @@ class Decoder(nn.Module):
                 remembers them too. `memory` is projected at the first step and must stay the same.
 
         Raises:
-            ValueError: If `memory` is missing or not asked for, packed tokens come with a mask, or a cache comes with
-                `attn_mask`, `packing`, without `is_causal` or where a gradient is asked for.
+            ValueError: If `memory` is missing or not asked for, what belongs to it comes without it, packed tokens
+                come with a mask or are not packed as `packing` says, or a cache comes with `attn_mask`, `packing`,
+                without `is_causal`, with another batch than before, or where a gradient is asked for.
         """
-        self._check(memory, attn_mask, is_causal, packing, cache)
+        self._check_memory(memory, pos, memory_key_padding_mask, memory_packing)
+        if packing is not None:
+            packing.check(x, key_padding_mask, attn_mask)
+        if cache is not None:
+            cache.check(x)
+            if attn_mask is not None or packing is not None or not is_causal:
+                raise ValueError(
+                    "a cache serves causal decoding of padded batches: no attn_mask, no packing, is_causal=True"
+                )
         if key_padding_mask is not None:
             # Once here, so that garbage in padding reaches no product, in no layer and no gradient.
             x = x.masked_fill(key_padding_mask[:, :, None], 0.0)
@@ -263,16 +272,15 @@ class Decoder(nn.Module):
             )
             x = run_layer(call, x, checkpointed=self.checkpoint_activations and self.training and cache is None)
         if cache is not None and after is not None:
-            cache.past = after
+            cache.past, cache.num_sequences = after, len(x)
         return self.norm(x)
 
-    def _check(
+    def _check_memory(
         self,
         memory: Tensor | None,
-        attn_mask: Tensor | None,
-        is_causal: bool,
-        packing: Packing | None,
-        cache: DecoderCache | None,
+        pos: Tensor | None,
+        memory_key_padding_mask: Tensor | None,
+        memory_packing: Packing | None,
     ) -> None:
         if self.has_memory and memory is None:
             raise ValueError(
@@ -282,7 +290,9 @@ class Decoder(nn.Module):
             raise ValueError(
                 "memory was given, but this decoder has no encoder-decoder attention (cross_attention=None)"
             )
-        if cache is not None and (attn_mask is not None or packing is not None or not is_causal):
+        if memory is not None and memory_packing is not None:
+            memory_packing.check(memory, memory_key_padding_mask)
+        if memory is None and not (pos is None and memory_key_padding_mask is None and memory_packing is None):
             raise ValueError(
-                "a cache serves causal decoding of padded batches: no attn_mask, no packing, is_causal=True"
+                "pos, memory_key_padding_mask and memory_packing belong to memory, which this decoder does not have"
             )

@@ -190,12 +190,14 @@ class Encoder(nn.Module):
 
         Raises:
             ValueError: If `num_outputs` is not between 1 and the number of tokens, or packed tokens come with a mask
-                or with `num_outputs`.
+                or with `num_outputs`, or are not packed as `packing` says.
         """
         if num_outputs is not None and not 1 <= num_outputs <= x.shape[1]:
             raise ValueError(f"num_outputs={num_outputs} is not between 1 and the number of tokens ({x.shape[1]})")
         if num_outputs is not None and packing is not None:
             raise ValueError(f"num_outputs={num_outputs} counts a batch's tokens, and packed ones have no batch")
+        if packing is not None:
+            packing.check(x, key_padding_mask, attn_mask)
         if key_padding_mask is not None:
             # Once here, so that garbage in padding reaches no product, in no layer and no gradient.
             x = x.masked_fill(key_padding_mask[:, :, None], 0.0)

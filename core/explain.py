@@ -53,7 +53,8 @@ def record_attention(
     """Records the attention weights of all that `model` computes inside the `with` block.
 
     The model's own numbers stay as they are: the weights are computed beside them, from the same queries, keys and
-    masks. Cached decoding (`Decoder.make_cache`) is not recorded: decode without a cache to see its weights.
+    masks. Self-attention is not recorded where it decodes with a cache (`Decoder.make_cache`): decode without one to
+    see its weights. With `checkpoint_activations` a backward pass inside the block records its layers once more.
 
     Args:
         model: Any module with attention inside: an encoder, a decoder or a task's whole network.
@@ -62,10 +63,11 @@ def record_attention(
         heads: Numbers of the heads to record; all if not given.
 
     Yields:
-        For each layer's name the weights of its calls, in order: one a batch, or one a sequence where it is packed.
+        For each layer's name the weights of its calls, in order: one a batch, or one a sequence where it is packed
+        (none for a sequence without queries or keys).
 
     Raises:
-        ValueError: If the model has no layer of a name.
+        ValueError: If the model has no layer of a name, or a layer no head of a number.
     """
     mechanisms = {
         name.removesuffix(".attention"): module
@@ -84,6 +86,8 @@ def record_attention(
             nonlocal busy
             if busy or not isinstance(attention, Attention):  # `attention_weights` calls the mechanism too
                 return
+            if not all(head in range(args[0].shape[1]) for head in heads or ()):
+                raise ValueError(f"heads={list(heads or ())}: {name!r} has the heads 0 to {args[0].shape[1] - 1}")
             busy = True
             try:
                 weights = attention_weights(attention, *args[:2], **masks)
@@ -115,18 +119,21 @@ def attention_rollout(
         residual: Share of the residual connection, from 0 to 1.
 
     Raises:
-        ValueError: If there are no weights, `residual` is not in [0, 1], or the weights are not square.
+        ValueError: If there are no weights, `residual` is not in [0, 1], or the weights are not square or not all of
+            one size.
     """
     if not weights:
         raise ValueError("weights: attention rollout needs at least one layer")
     if not 0 <= residual <= 1:
         raise ValueError(f"residual={residual} is not a share from 0 to 1")
-    query_len, key_len = weights[0].shape[2:]
-    if query_len != key_len:
-        raise ValueError(
-            f"weights: rollout follows self-attention; here {query_len} queries see {key_len} other tokens"
-        )
-    identity = torch.eye(key_len, dtype=weights[0].dtype, device=weights[0].device)
+    length = weights[0].shape[2]
+    for number, layer in enumerate(weights):
+        if layer.shape[2:] != (length, length):
+            raise ValueError(
+                f"weights[{number}]: rollout follows {length} tokens through self-attention, but here "
+                f"{layer.shape[2]} queries see {layer.shape[3]} keys"
+            )
+    identity = torch.eye(length, dtype=weights[0].dtype, device=weights[0].device)
     rolled = identity
     for layer in weights:
         rolled = ((1 - residual) * layer.mean(1) + residual * identity) @ rolled

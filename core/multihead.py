@@ -81,8 +81,8 @@ class MultiHeadAttention(nn.Module):
             memory_packing: How `memory` is packed.
 
         Raises:
-            ValueError: If `pos` is given without `memory`, only one of `query` and `memory` is packed, or packed tokens
-                come with a mask.
+            ValueError: If `pos` or `memory_packing` is given without `memory`, only one of `query` and `memory` is
+                packed, or packed tokens come with a mask.
         """
         if memory is not None:
             k, v = self.project_memory(memory, pos)
@@ -99,12 +99,16 @@ class MultiHeadAttention(nn.Module):
             )
         if pos is not None:
             raise ValueError("pos belongs to memory; in self-attention give query_pos, which serves both")
+        if memory_packing is not None:
+            raise ValueError("memory_packing belongs to memory; in self-attention give packing, which serves both")
+        if packing is not None:
+            packing.check(query, key_padding_mask, attn_mask)
         q, k, v = self._project_self(query, query_pos)
         if self.rotary is not None:
             positions = Past().positions(query.shape[1], query.device) if packing is None else packing.positions()
             q, k = self.rotary(q, positions), self.rotary(k, positions)
         if packing is not None:
-            return self._join(self._attend_packed(q, k, v, packing, packing, key_padding_mask, attn_mask, is_causal))
+            return self._join(self._attend_packed(q, k, v, packing, packing, is_causal=is_causal))
         mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
         return self._join(mixed)
 
@@ -149,13 +153,14 @@ class MultiHeadAttention(nn.Module):
         memory_packing: Packing | None = None,
     ) -> Queries:
         """Attends from `query` to a memory that `project_memory` has projected; the arguments are `forward`'s."""
+        if (packing is None) != (memory_packing is None):
+            raise ValueError("packing and memory_packing: query and memory are both packed, or neither is")
         (q,) = self._split(self._rows(query if query_pos is None else query + query_pos, 0, 1), 1)
         if packing is not None and memory_packing is not None:
-            mixed = self._attend_packed(q, k, v, packing, memory_packing, key_padding_mask, attn_mask, is_causal)
-        elif packing is None and memory_packing is None:
-            mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
+            packing.check(query, key_padding_mask, attn_mask)
+            mixed = self._attend_packed(q, k, v, packing, memory_packing, is_causal=is_causal)
         else:
-            raise ValueError("packing and memory_packing: query and memory are both packed, or neither is")
+            mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
         return self._join(mixed)
 
     def _attend_packed(
@@ -165,13 +170,10 @@ class MultiHeadAttention(nn.Module):
         v: HeadKeys,
         packing: Packing,
         memory_packing: Packing,
-        key_padding_mask: KeyPaddingMask | None,
-        attn_mask: AttentionMask | None,
+        *,
         is_causal: bool,
     ) -> HeadQueries:
         """Each sequence by itself: no work on padding, and no mask."""
-        if key_padding_mask is not None or attn_mask is not None:
-            raise ValueError("packed tokens have no padding and no common attn_mask: give packing alone")
         if len(packing.lengths) != len(memory_packing.lengths):
             raise ValueError(
                 f"packing has {len(packing.lengths)} sequences, memory_packing {len(memory_packing.lengths)}"

@@ -11,7 +11,7 @@ class Packing:
     Packed tokens are a batch of one, `(1, total, ...)`: projections, norms and feed-forward networks see real tokens
     only, and attention is split by `lengths`. What an encoder or decoder gives for packed tokens is what it gives for
     the padded ones. A mechanism that goes by distance (sparse, Longformer) counts real tokens, so there the two
-    agree where padding stands behind the real tokens.
+    agree where padding stands behind the real tokens. A rotary encoding goes by the places in the padded batch.
 
     Args:
         key_padding_mask: True = padding.
@@ -45,6 +45,17 @@ class Packing:
         return x.repeat_interleave(torch.tensor(self.lengths, device=x.device), dim=0)[None]
 
     def positions(self) -> Int[Tensor, "1 total"]:
-        """Each token's position among the real tokens of its sequence, from 0."""
-        device = self.places.device
-        return torch.cat([torch.arange(length, device=device) for length in self.lengths])[None]
+        """Each token's position in its row of the padded batch, from 0."""
+        return (self.places % max(self.shape[1], 1))[None]
+
+    def check(self, x: Tensor, *masks: Tensor | None) -> None:
+        """Refuses tokens that are not packed so, and masks, of which packed tokens have none.
+
+        Raises:
+            ValueError: If `x` is not `(1, total, ...)`, or a mask is given.
+        """
+        total = sum(self.lengths)
+        if x.shape[:2] != (1, total):
+            raise ValueError(f"packing has {total} tokens, so x must be (1, {total}, ...), but it is {tuple(x.shape)}")
+        if any(mask is not None for mask in masks):
+            raise ValueError("packed tokens have no padding and no common attn_mask: give packing alone")

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 
 import torch
-from torch import nn
+from jaxtyping import Bool
+from torch import Tensor, nn
 
 from core.cache import Cache, KeyValueCache, Past
 from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask
@@ -58,7 +59,7 @@ class Attention(nn.Module, ABC):
         cache: Cache,
         past: Past,
         *,
-        key_padding_mask: KeyPaddingMask | None = None,
+        key_padding_mask: Bool[Tensor, "batch query_len"] | None = None,
     ) -> HeadQueries:
         """Causal attention from new tokens to themselves and to all that `cache` remembers; remembers them too.
 
@@ -79,14 +80,14 @@ class Attention(nn.Module, ABC):
         k, v = without_padding(k, v, key_padding_mask)
         keys, values = cache.append(k, v, past)
         if past.longest == 0:
-            return self(q, k, v, key_padding_mask=key_padding_mask, is_causal=True)
+            return self.forward(q, k, v, key_padding_mask=key_padding_mask, is_causal=True)
         if past.lengths is None:
-            return self(q, keys, values, is_causal=True)
+            return self.forward(q, keys, values, is_causal=True)
         # Each sequence's new tokens stand elsewhere: one at a time, what lies behind a sequence's own end is padding.
         slots, mixed = torch.arange(keys.shape[2], device=q.device), []
         for step in range(q.shape[2]):
             behind = slots > past.lengths[:, None] + step
-            mixed.append(self(q[:, :, step : step + 1], keys, values, key_padding_mask=behind))
+            mixed.append(self.forward(q[:, :, step : step + 1], keys, values, key_padding_mask=behind))
         return torch.cat(mixed, dim=2)
 
 

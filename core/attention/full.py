@@ -1,10 +1,12 @@
 """Softmax attention of every query over every key (Vaswani et al. 2017, section 3.2.1)."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
 from core.attention.base import Attention, without_padding
+from core.cache import Cache, KeyValueCache, Past
 from core.masks import combine_masks
 from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask
 
@@ -38,11 +40,11 @@ class FullAttention(Attention):
         attn_mask: AttentionMask | None = None,
         is_causal: bool = False,
     ) -> HeadQueries:
-        dropout = self.dropout if self.training else 0.0
         query_len, key_len = q.shape[2], k.shape[2]
         if is_causal and query_len == 1 <= key_len:
             is_causal = False  # a single query stands at the last key and has nothing behind it
         if key_padding_mask is None and attn_mask is None and (not is_causal or query_len == key_len):
+            dropout = self.dropout if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal)
         blocked = combine_masks(
             query_len,
@@ -54,6 +56,26 @@ class FullAttention(Attention):
         )
         assert blocked is not None
         return masked_softmax_attention(q, *without_padding(k, v, key_padding_mask), blocked, dropout=dropout)
+
+    def decode(
+        self,
+        q: HeadQueries,
+        k: HeadQueries,
+        v: HeadQueries,
+        cache: Cache,
+        past: Past,
+        *,
+        key_padding_mask: Bool[Tensor, "batch query_len"] | None = None,
+    ) -> HeadQueries:
+        if past.lengths is None:
+            return super().decode(q, k, v, cache, past, key_padding_mask=key_padding_mask)
+        # All new tokens at once, and without the copy of all keys and values that `forward` makes where some are
+        # padding: what the cache holds is finite.
+        assert isinstance(cache, KeyValueCache)
+        keys, values = cache.append(*without_padding(k, v, key_padding_mask), past)
+        slots = torch.arange(keys.shape[2], device=q.device)
+        blocked = slots > past.positions(q.shape[2], q.device)[:, None, :, None]
+        return masked_softmax_attention(q, keys, values, blocked, dropout=self.dropout if self.training else 0.0)
 
 
 def masked_softmax_attention(

@@ -127,13 +127,13 @@ class LongformerAttention(PatternAttention):
         cache: Cache,
         past: Past,
         *,
-        key_padding_mask: KeyPaddingMask | None = None,
+        key_padding_mask: Bool[Tensor, "batch query_len"] | None = None,
     ) -> HeadQueries:
         assert isinstance(cache, RollingCache)
         k, v = without_padding(k, v, key_padding_mask)
         if past.longest == 0:
             cache.write(k, v, past, key_padding_mask)
-            return self(q, k, v, key_padding_mask=key_padding_mask, is_causal=True)
+            return self.forward(q, k, v, key_padding_mask=key_padding_mask, is_causal=True)
         positions, mixed = past.positions(q.shape[2], q.device), []
         for step in range(q.shape[2]):
             new = slice(step, step + 1)
@@ -162,7 +162,9 @@ class RollingCache(Cache):
         self.num_global_tokens = num_global_tokens
         self.window = window
 
-    def write(self, k: HeadKeys, v: HeadKeys, past: Past, key_padding_mask: KeyPaddingMask | None) -> None:
+    def write(
+        self, k: HeadKeys, v: HeadKeys, past: Past, key_padding_mask: Bool[Tensor, "batch key_len"] | None
+    ) -> None:
         """Remembers the newest of the real tokens, each in its slot."""
         refuse_gradients(k)
         batch, heads, length, head_dim = k.shape

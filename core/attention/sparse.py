@@ -30,13 +30,13 @@ class _CausalGather(PatternAttention):
         cache: Cache,
         past: Past,
         *,
-        key_padding_mask: KeyPaddingMask | None = None,
+        key_padding_mask: Bool[Tensor, "batch query_len"] | None = None,
     ) -> HeadQueries:
         assert isinstance(cache, KeyValueCache)
         k, v = without_padding(k, v, key_padding_mask)
         keys, values = cache.append(k, v, past)
         if past.longest == 0:
-            return self(q, k, v, key_padding_mask=key_padding_mask, is_causal=True)
+            return self.forward(q, k, v, key_padding_mask=key_padding_mask, is_causal=True)
         positions, mixed = past.positions(q.shape[2], q.device), []
         rows = torch.arange(len(q), device=q.device)[:, None]
         for step in range(q.shape[2]):

@@ -14,29 +14,13 @@ from core import Encoder, EncoderLayer, FeedForward, FullAttention, LayerScale, 
 from core.attention import Attention
 from core.masks import padding_mask
 from core.residual import StochasticDepth
+from tests.core.helpers import attention_pairs, copy_over, normal, randomise
 
 EMBED_DIM, NUM_HEADS, FFN_DIM = 16, 4, 24
 
 
-def randomise(module: nn.Module, seed: int = 0) -> None:
-    """Gives every parameter random values, those that start as ones or zeros too: none may hide."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-
-
-def normal(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def copy_attention(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> None:
-    ours.in_proj.load_state_dict({"weight": theirs.in_proj_weight, "bias": theirs.in_proj_bias})
-    ours.out_proj.load_state_dict(theirs.out_proj.state_dict())
-
-
 def copy_layer(ours: EncoderLayer, theirs: nn.TransformerEncoderLayer) -> None:
-    copy_attention(ours.attention, theirs.self_attn)
+    copy_over(attention_pairs(ours.attention, theirs.self_attn))
     for mine, its in [
         (ours.feedforward.linear1, theirs.linear1),
         (ours.feedforward.linear2, theirs.linear2),
@@ -87,7 +71,7 @@ def attentions() -> tuple[MultiHeadAttention, nn.MultiheadAttention]:
     theirs = nn.MultiheadAttention(EMBED_DIM, NUM_HEADS, batch_first=True)
     randomise(theirs)
     ours = MultiHeadAttention(EMBED_DIM, NUM_HEADS)
-    copy_attention(ours, theirs)
+    copy_over(attention_pairs(ours, theirs))
     return ours, theirs
 
 

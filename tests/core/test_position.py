@@ -131,6 +131,37 @@ def test_learned_refuses_what_was_never_learned():
         encoding(1, offset=-1)
 
 
+ENCODINGS = pytest.mark.parametrize(
+    "encoding", [SinusoidalPositionalEncoding(4), LearnedPositionalEncoding(12, 4)], ids=["sinusoidal", "learned"]
+)
+
+
+@ENCODINGS
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=4), st.integers(0, 4))
+def test_each_sequence_can_have_an_offset_of_its_own(encoding, offsets, length):
+    """As in decoding with a cache, `offset=cache.past.offset`."""
+    expected = torch.stack([encoding(length, offset=offset) for offset in offsets])
+    assert torch.equal(encoding(length, offset=torch.tensor(offsets)), expected)
+
+
+def test_learned_refuses_an_offset_among_many():
+    """Before an index passes the limit: on a GPU that would be the end of the process."""
+    encoding = LearnedPositionalEncoding(5, 4)
+    encoding(2, offset=torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match=r"position 5 .* only 0 to 4 .*num_positions=5"):
+        encoding(2, offset=torch.tensor([0, 4]))
+    with pytest.raises(ValueError, match="offset=-2"):
+        encoding(1, offset=torch.tensor([3, -2]))
+
+
+@pytest.mark.parametrize("offset", [5000, torch.tensor([5000, 70_000])], ids=["one", "many"])
+def test_sinusoidal_in_low_precision_tells_neighbours_apart_far_out(offset):
+    """bfloat16 has no number between 65,536 and 66,048; the positions are counted in float32."""
+    low = SinusoidalPositionalEncoding(8).bfloat16()(3, offset=offset)
+    assert torch.equal(low, SinusoidalPositionalEncoding(8)(3, offset=offset).bfloat16())
+    assert (low.diff(dim=-2)[..., :2].abs().amax(-1) > 0.1).all()
+
+
 def test_learned_2d_is_identity_on_its_own_grid():
     encoding = LearnedPositionalEncoding2d((2, 3), 4)
     assert encoding((2, 3)) is encoding.weight

@@ -1,0 +1,78 @@
+"""What the tests of the core share: the mechanisms that they run with, and tensors that can be made again."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core import Attention, FullAttention, MultiHeadAttention
+from core.attention.base import try_out
+
+ATTENTIONS: list[Callable[[], Attention]] = [FullAttention]
+"""Every mechanism under which encoder, decoder, cache, packing and explanation are tested: a line each."""
+
+
+def serves(attention: Callable[[], Attention], **call) -> bool:
+    """Whether a mechanism takes such a call, or says that it cannot."""
+    try:
+        try_out(attention(), head_dim=2, **call)
+    except ValueError:
+        return False
+    return True
+
+
+CAUSAL = [make for make in ATTENTIONS if serves(make, query_len=2, key_len=2, is_causal=True)]
+CROSS = [make for make in ATTENTIONS if serves(make, query_len=2, key_len=3, is_causal=False)]
+
+
+def with_each(attentions: list[Callable[[], Attention]], name: str = "attention") -> pytest.MarkDecorator:
+    """Runs a test with each of these mechanisms."""
+    return pytest.mark.parametrize(name, attentions, ids=[make().__class__.__name__ for make in attentions])
+
+
+def normal(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def randomise(module: nn.Module, seed: int = 0) -> None:
+    """Gives every parameter random values, those that start as ones or zeros too: none may hide."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+
+def attention_pairs(
+    ours: MultiHeadAttention, theirs: nn.MultiheadAttention
+) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    """Parameters of ours beside those of torch's that they stand for."""
+    assert isinstance(theirs.in_proj_weight, nn.Parameter)
+    yield from [(ours.in_proj.weight, theirs.in_proj_weight), (ours.in_proj.bias, theirs.in_proj_bias)]
+    yield from zip(ours.out_proj.parameters(), theirs.out_proj.parameters(), strict=True)
+
+
+def copy_over(pairs: Iterator[tuple[nn.Parameter, nn.Parameter]]) -> None:
+    """Gives the first of each pair the values of the second."""
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            ours.copy_(theirs)
+
+
+def gradients(module: nn.Module, loss: Tensor, *inputs: Tensor) -> list[Tensor]:
+    """Gradients of all parameters and of `inputs`; zeros for what took no part."""
+    return list(torch.autograd.grad(loss, [*module.parameters(), *inputs], materialize_grads=True))
+
+
+def weighed(output: Tensor, seed: int = 7) -> Tensor:
+    """A loss to which every element of the output matters differently."""
+    return (output * normal(*output.shape, seed=seed)).sum()
+
+
+def assert_same(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+
+
+def assert_all_same(actual: list[Tensor], expected: list[Tensor], tolerance: float = 1e-5) -> None:
+    for mine, its in zip(actual, expected, strict=True):
+        assert_same(mine, its, tolerance)
