@@ -1,6 +1,6 @@
 """The Transformer core: attention, positions, encoder, decoder. Knows torch and nothing of tasks, data or Lightning."""
 
-from core.attention import Attention, FullAttention
+from core.attention import Attention, FixedSparseAttention, FullAttention, LongformerAttention, SparseAttention
 from core.cache import DecoderCache, KeyValueCache
 from core.decoder import Decoder, DecoderLayer
 from core.encoder import Encoder, EncoderLayer
@@ -24,16 +24,19 @@ __all__ = [
     "Encoder",
     "EncoderLayer",
     "FeedForward",
+    "FixedSparseAttention",
     "FullAttention",
     "KeyValueCache",
     "LayerScale",
     "LearnedPositionalEncoding",
     "LearnedPositionalEncoding2d",
+    "LongformerAttention",
     "MultiHeadAttention",
     "Packing",
     "Residual",
     "RotaryPositionalEncoding",
     "SinusoidalPositionalEncoding",
     "SinusoidalPositionalEncoding2d",
+    "SparseAttention",
     "StochasticDepth",
 ]

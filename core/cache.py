@@ -72,8 +72,6 @@ class KeyValueCache(Cache):
         Slots behind a sequence's own end are unspecified, but finite.
         """
         refuse_gradients(k)
-        if past.longest == 0:
-            self.k = self.v = None  # a first step that failed may have left another batch's
         end = past.longest + k.shape[2]
         self.k, self.v = (_room(old, new, end) for old, new in ((self.k, k), (self.v, v)))
         for buffer, new in ((self.k, k), (self.v, v)):
@@ -127,18 +125,22 @@ class DecoderCache:
         layers: What each layer remembers.
         past: The tokens so far; `past.offset` is where the position of the next one stands.
         num_sequences: How many sequences are remembered; None before the first step.
+        is_whole: Whether every layer remembers the same tokens; not so once a step was broken off on its way.
     """
 
     layers: list[LayerCache]
     past: Past = field(default_factory=Past)
     num_sequences: int | None = None
+    is_whole: bool = True
 
     def check(self, x: Tensor) -> None:
         """Refuses another number of sequences than is remembered, which would be broadcast in silence.
 
         Raises:
-            ValueError: If `x` does not have a row for each sequence.
+            ValueError: If `x` does not have a row for each sequence, or an earlier step was broken off.
         """
+        if not self.is_whole:
+            raise ValueError("cache: a step was broken off, so that its layers remember unequal pasts; make a new one")
         if self.num_sequences not in (None, len(x)):
             raise ValueError(
                 f"x has {len(x)} rows, but the cache remembers {self.num_sequences} sequences: see DecoderCache.select"

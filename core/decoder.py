@@ -110,7 +110,7 @@ class DecoderLayer(nn.Module):
         def attend_memory(x: Tensor) -> Tensor:
             assert self.cross_attention is not None
             assert memory is not None
-            keys = None if cache is None or past is None or past.longest == 0 else cache.memory
+            keys = None if cache is None else cache.memory
             if keys is None:
                 keys = self.cross_attention.project_memory(memory, pos)
             if cache is not None:
@@ -255,6 +255,8 @@ class Decoder(nn.Module):
         past = Past() if cache is None else cache.past
         length = x.shape[1]
         after = None if cache is None else past.advance(length, key_padding_mask)
+        if cache is not None:
+            cache.is_whole = False  # until every layer has taken the step
         for depth, layer in enumerate(self.layers):
             call = partial(
                 layer,
@@ -272,7 +274,7 @@ class Decoder(nn.Module):
             )
             x = run_layer(call, x, checkpointed=self.checkpoint_activations and self.training and cache is None)
         if cache is not None and after is not None:
-            cache.past, cache.num_sequences = after, len(x)
+            cache.past, cache.num_sequences, cache.is_whole = after, len(x), True
         return self.norm(x)
 
     def _check_memory(

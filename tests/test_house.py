@@ -18,6 +18,8 @@ READS_TIMM = "tasks/vit/published.py"
 SEED_TERMS = {
     "core/attention/base.py": ["Attention"],
     "core/attention/full.py": ["FullAttention"],
+    "core/attention/sparse.py": ["SparseAttention", "FixedSparseAttention"],
+    "core/attention/longformer.py": ["LongformerAttention"],
     "core/multihead.py": ["MultiHeadAttention"],
     "core/feedforward.py": ["FeedForward"],
     "core/residual.py": ["Residual", "LayerScale", "StochasticDepth"],

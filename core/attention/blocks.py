@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from core.types import HeadKeys, HeadQueries
 
 View = Callable[[Tensor], Tensor]
 """(batch, heads, length, width) -> (batch, blocks, heads, rows, width), without a copy."""
@@ -70,10 +72,7 @@ class Part:
     replaces: bool = False
 
 
-Heads = Float[Tensor, "batch heads length head_dim"]
-
-
-def attend_in_blocks(q: Heads, k: Heads, v: Heads, parts: Sequence[Part]) -> Heads:
+def attend_in_blocks(q: HeadQueries, k: HeadKeys, v: HeadKeys, parts: Sequence[Part]) -> HeadQueries:
     """Softmax attention of each query over the keys that the parts give it; zeros for a query without keys.
 
     Args:
@@ -87,7 +86,7 @@ def attend_in_blocks(q: Heads, k: Heads, v: Heads, parts: Sequence[Part]) -> Hea
     return _attend_plainly(q, k, v, parts)
 
 
-def _attend_plainly(q: Heads, k: Heads, v: Heads, parts: Sequence[Part]) -> Heads:
+def _attend_plainly(q: HeadQueries, k: HeadKeys, v: HeadKeys, parts: Sequence[Part]) -> HeadQueries:
     """The definition, in operations that can be traced for any length: sums of exponentials, in float32."""
     mixed = torch.zeros_like(q, dtype=torch.promote_types(q.dtype, torch.float32))
     total, highest = torch.zeros_like(mixed[..., :1]), torch.full_like(mixed[..., :1], LOWEST)

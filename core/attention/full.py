@@ -40,11 +40,11 @@ class FullAttention(Attention):
         attn_mask: AttentionMask | None = None,
         is_causal: bool = False,
     ) -> HeadQueries:
+        dropout = self.dropout if self.training else 0.0
         query_len, key_len = q.shape[2], k.shape[2]
         if is_causal and query_len == 1 <= key_len:
             is_causal = False  # a single query stands at the last key and has nothing behind it
         if key_padding_mask is None and attn_mask is None and (not is_causal or query_len == key_len):
-            dropout = self.dropout if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal)
         blocked = combine_masks(
             query_len,

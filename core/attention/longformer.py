@@ -10,9 +10,9 @@ from torch import Tensor
 from core.attention.base import without_padding
 from core.attention.blocks import Part, attend_in_blocks, blocks_for, in_blocks, shared
 from core.attention.full import masked_softmax_attention
-from core.attention.pattern import PatternAttention
+from core.attention.pattern import Padding, PatternAttention
 from core.cache import Cache, Past, refuse_gradients
-from core.types import HeadKeys, HeadQueries, KeyPaddingMask
+from core.types import HeadKeys, HeadQueries
 
 
 class LongformerAttention(PatternAttention):
@@ -59,7 +59,7 @@ class LongformerAttention(PatternAttention):
         return ~(near | (query < self.num_global_tokens) | (key < self.num_global_tokens))
 
     def attend_by_blocks(
-        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: KeyPaddingMask, is_causal: bool
+        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: Padding, is_causal: bool
     ) -> HeadQueries:
         """Keys are laid out as: the global tokens, an empty block, all tokens, an empty block."""
         length, count = q.shape[2], self.num_global_tokens
@@ -102,7 +102,7 @@ class LongformerAttention(PatternAttention):
             blocked=torch.cat([view(places)[:, :, 0, :, 0] for view in keys], dim=2),
         )
 
-    def _of_global_tokens(self, padding: KeyPaddingMask, first: int, *, is_causal: bool) -> Part:
+    def _of_global_tokens(self, padding: Padding, first: int, *, is_causal: bool) -> Part:
         """The global tokens as queries: one block, with all tokens."""
         length, count = padding.shape[1], self.num_global_tokens
         band = torch.zeros(count, length, dtype=torch.bool, device=padding.device)

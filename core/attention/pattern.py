@@ -12,6 +12,9 @@ from core.attention.full import masked_softmax_attention
 from core.masks import combine_masks
 from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask
 
+Padding = Bool[Tensor, "#batch query_len"]
+"""True = padding; one row where all sequences are alike."""
+
 
 class PatternAttention(Attention):
     """Softmax attention over the pairs of tokens that a rule on their positions leaves free.
@@ -31,9 +34,9 @@ class PatternAttention(Attention):
 
     @abstractmethod
     def attend_by_blocks(
-        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: KeyPaddingMask, is_causal: bool
+        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: Padding, is_causal: bool
     ) -> HeadQueries:
-        """Computes the pattern's blocks alone; `padding` is `(1, length)` where all sequences are alike."""
+        """Computes the pattern's blocks alone."""
 
     def forward(
         self,

@@ -10,9 +10,9 @@ from torch import Tensor
 from core.attention.base import without_padding
 from core.attention.blocks import Part, attend_in_blocks, blocks_for, in_blocks, in_columns, shared
 from core.attention.full import masked_softmax_attention
-from core.attention.pattern import PatternAttention
+from core.attention.pattern import Padding, PatternAttention
 from core.cache import Cache, KeyValueCache, Past
-from core.types import HeadQueries, KeyPaddingMask
+from core.types import HeadQueries
 
 
 class _CausalGather(PatternAttention):
@@ -87,7 +87,7 @@ class SparseAttention(_CausalGather):
         return (position - torch.cat([near, far])).clamp(min=-1)
 
     def attend_by_blocks(
-        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: KeyPaddingMask, is_causal: bool
+        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: Padding, is_causal: bool
     ) -> HeadQueries:
         """Keys are laid out as: an empty block, all tokens, an empty block."""
         stride, length = self.stride, q.shape[2]
@@ -179,7 +179,7 @@ class FixedSparseAttention(_CausalGather):
         return torch.cat([own.where(own <= position, -1), earlier], dim=1)
 
     def attend_by_blocks(
-        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: KeyPaddingMask, is_causal: bool
+        self, q: HeadQueries, k: HeadQueries, v: HeadQueries, padding: Padding, is_causal: bool
     ) -> HeadQueries:
         """Keys are laid out as: every block's summary, all tokens."""
         length, rows, size = q.shape[2], self.stride, self.summary_size

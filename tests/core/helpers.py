@@ -6,10 +6,39 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import Attention, FullAttention, MultiHeadAttention
+from core import (
+    Attention,
+    FixedSparseAttention,
+    FullAttention,
+    LongformerAttention,
+    MultiHeadAttention,
+    SparseAttention,
+)
 from core.attention.base import try_out
+from core.attention.pattern import PatternAttention
 
-ATTENTIONS: list[Callable[[], Attention]] = [FullAttention]
+
+def by_blocks(make: Callable[[], PatternAttention]) -> Callable[[], PatternAttention]:
+    """The mechanism with small blocks even for short sequences, which it would compute as one masked product."""
+
+    def made() -> PatternAttention:
+        attention = make()
+        attention.dense_length = 0
+        if isinstance(attention, LongformerAttention):
+            attention.rows = attention.reach
+            attention.dense_length = attention.num_global_tokens
+        return attention
+
+    return made
+
+
+ATTENTIONS: list[Callable[[], Attention]] = [
+    FullAttention,
+    by_blocks(lambda: SparseAttention(stride=3)),
+    by_blocks(lambda: FixedSparseAttention(stride=3, summary_size=1)),
+    by_blocks(lambda: LongformerAttention(window_size=4, num_global_tokens=1)),
+    lambda: LongformerAttention(window_size=2, dilation=2),
+]
 """Every mechanism under which encoder, decoder, cache, packing and explanation are tested: a line each."""
 
 
