@@ -64,12 +64,12 @@ def normal(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def randomise(module: nn.Module, seed: int = 0) -> None:
+def randomise(module: nn.Module, seed: int = 0, std: float = 0.3) -> None:
     """Gives every parameter random values, those that start as ones or zeros too: none may hide."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        for parameter in filter(lambda one: one.requires_grad, module.parameters()):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
 
 
 def attention_pairs(
