@@ -24,10 +24,10 @@ def make_run_folder(runs: Path, task: str) -> Path:
     raise FileExistsError(f"{runs / task / name} to {name}-999 exist already")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: beside it first, then renamed."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all: beside it first, then renamed; text as UTF-8."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     beside.replace(path)
 
 

@@ -1,7 +1,9 @@
-"""`python -m tasks.benchmark speed --task vit`."""
+"""`python -m tasks.benchmark speed --task vit` and `python -m tasks.benchmark attention`."""
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from tasks.benchmark.arguments import parser
 from tasks.errors import TaskError, UsageError
@@ -10,18 +12,8 @@ from tasks.errors import TaskError, UsageError
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code: 2 for one that cannot be understood, 1 for other failures."""
     try:
-        options = parser().parse_args(args)
-        from tasks.benchmark.speed import run_speed
-
-        folder = run_speed(
-            options.task,
-            size=options.size,
-            processes=options.processes,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            threads=options.threads,
-            output=options.output,
-        )
+        args = sys.argv[1:] if args is None else args
+        folder = _run(args, **vars(parser().parse_args(args)))
     except UsageError as error:
         return _fail(error, 2)
     except (TaskError, OSError) as error:
@@ -30,6 +22,19 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail("stopped; nothing was written", 1)
     sys.stdout.write(f"run: {folder}\n")
     return 0
+
+
+def _run(args: Sequence[str], command: str, **options: Any) -> Path:
+    if command == "speed":
+        from tasks.benchmark.speed import run_speed
+
+        return run_speed(**options)
+    from tasks.benchmark.plan import Plan
+
+    plan = Plan(**options)
+    from tasks.benchmark.attention import run_attention
+
+    return run_attention(plan, args)
 
 
 def _fail(message: object, code: int) -> int:

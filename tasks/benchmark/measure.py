@@ -28,6 +28,8 @@ from tasks.memory import keep_freed_memory
 MODES = ("train", "inference")
 CONTENDERS = ("ours", "peer", "floor")
 MEBIBYTE = 2**20
+WARM_UP = 5.0
+"""Seconds after which a contender counts as warm, however few its calls."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def interleave(contenders: dict[str, Callable[[], object]], rounds: int, seconds
     """Times contenders in turns, every other round in reverse order.
 
     Args:
-        contenders: What is timed; each is called three times before, which also tells how often a round calls it.
+        contenders: What is timed; each is called before, which also tells how often a round calls it: three times,
+            or fewer once that has taken `WARM_UP` seconds.
         rounds: Number of rounds.
         seconds: Time that a contender takes in a round, at least.
 
@@ -103,8 +106,10 @@ def interleave(contenders: dict[str, Callable[[], object]], rounds: int, seconds
     """
     repeats = {}
     for name, call in contenders.items():
-        call()
-        repeats[name] = max(1, -int(-seconds // min(_seconds(call) for _ in range(2))))
+        took = [_seconds(call)]
+        while len(took) < 3 and sum(took) < WARM_UP:
+            took.append(_seconds(call))
+        repeats[name] = max(1, -int(-seconds // min(took)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name in list(contenders) if number % 2 == 0 else list(reversed(contenders)):
@@ -162,17 +167,23 @@ def _product(left: Tensor, right: Tensor, out: Tensor) -> Callable[[], object]:
     return lambda: torch.bmm(left, right, out=out)
 
 
-def peak_memory(make_step: Callable[[], Callable[[], object]]) -> float:
-    """Highest total of torch's CPU allocator while a step is made and taken twice, in MiB above what stood before.
+def peak_memory(make_step: Callable[[], Callable[[], object]], *, calls: int = 2) -> float:
+    """Highest total of torch's CPU allocator while a step is made and taken, in MiB above what stood before.
 
-    Weights, gradients, the optimiser's state and activations all count. The profiler records each allocation and
-    the total after it (`[memory]` events in its trace); it slows a step down, so no time is taken under it.
+    All that making and taking it allocates counts: for a network made inside, weights, gradients, the optimiser's
+    state and activations; for one that stood before, gradients and activations alone. The profiler records each
+    allocation and the total after it (`[memory]` events in its trace); it slows a step down, so no time is taken
+    under it.
+
+    Args:
+        make_step: Makes the step.
+        calls: How often the step is taken.
     """
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step = make_step()
-        step()
-        step()
+        for _ in range(calls):
+            step()
         del step
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"

@@ -1,30 +1,31 @@
 """`python -m tasks.benchmark speed`: train step and inference beside a peer's, at equal sizes."""
 
-import csv
-import io
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from tasks.benchmark.cases import CASES
-from tasks.benchmark.measure import CONTENDERS, MODES, Case, in_fresh_process, measure, prepare, quartiles
+from tasks.benchmark.measure import CONTENDERS, MODES, Case, in_fresh_process, measure, prepare
+from tasks.benchmark.report import (
+    as_csv,
+    as_markdown,
+    as_table,
+    commit,
+    machine,
+    make_console,
+    rounds_of,
+    spread,
+    written,
+)
 from tasks.errors import UsageError
 from tasks.run import make_run_folder, write_whole
 
 SCHEMA_VERSION = 1
 COLUMNS = ("size", "mode", "ours", "peer", "floor", "ratio", "ours/floor", "peer/floor", "memory ours", "memory peer")
+CSV_COLUMNS = ("size", "mode", "process", "round", *(f"{name}_ms" for name in CONTENDERS))
 
 
 def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: float, threads: int, output: Path) -> Path:
@@ -46,7 +47,7 @@ def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: flo
         UsageError: If there is no such task or size.
     """
     cases = chosen_cases(task, size)
-    console = Console(width=None if sys.stdout.isatty() else 150, markup=False, highlight=False)
+    console = make_console()
     rows = []
     freed_kept = False
     for case in cases:
@@ -61,7 +62,7 @@ def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: flo
         "schema": SCHEMA_VERSION,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": commit(),
-        "machine": machine(threads),
+        "machine": machine(threads, "timm"),
         "freed_memory_kept": freed_kept,
         "processes": processes,
         "rounds": rounds,
@@ -69,12 +70,12 @@ def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: flo
     }
     folder = make_run_folder(output, "benchmark")
     write_whole(folder / "speed.json", json.dumps(report, indent=1) + "\n")
-    write_whole(folder / "speed.csv", as_csv(rows))
-    write_whole(folder / "speed.md", as_markdown(report))
-    table = Table(*COLUMNS, title=f"{task}: ms a step, median and quartiles; peak memory in MiB")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in cells(row)))
-    console.print(table)
+    write_whole(folder / "speed.csv", as_csv(CSV_COLUMNS, csv_rows(rows)))
+    titles = sorted({f"{row['size']}: {row['title']}" for row in rows})
+    title = "Milliseconds a step, median [first and third quartile]; memory in MiB."
+    lines = [cells(row) for row in rows]
+    write_whole(folder / "speed.md", as_markdown(title, COLUMNS, lines, [*titles, *notes(report)]))
+    console.print(as_table(f"{task}: ms a step, median and quartiles; peak memory in MiB", COLUMNS, lines))
     for line in notes(report):
         console.print(line, soft_wrap=True)
     return folder
@@ -132,25 +133,8 @@ def summarise(case: Case, mode: str, results: Sequence[dict[str, Any]]) -> dict[
     }
 
 
-def rounds_of(times: dict[str, list[float]]) -> list[dict[str, float]]:
-    """Turns columns into rounds."""
-    return [dict(zip(times, values, strict=True)) for values in zip(*times.values(), strict=True)]
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Quartiles by name."""
-    return dict(zip(("first_quartile", "median", "third_quartile"), quartiles(values), strict=True))
-
-
 def cells(row: dict[str, Any]) -> list[str]:
     """A row's text, in the order of `COLUMNS`."""
-
-    def written(values: dict[str, float], digits: int) -> str:
-        return (
-            f"{values['median']:.{digits}f} [{values['first_quartile']:.{digits}f}, "
-            f"{values['third_quartile']:.{digits}f}]"
-        )
-
     return [
         row["size"],
         row["mode"],
@@ -195,58 +179,11 @@ def notes(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def as_markdown(report: dict[str, Any]) -> str:
-    """The table and its notes."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in report["rows"]]
-    titles = sorted({f"{row['size']}: {row['title']}" for row in report["rows"]})
-    return (
-        "Milliseconds a step, median [first and third quartile]; memory in MiB.\n\n"
-        + "\n".join(lines)
-        + "\n\n"
-        + "\n".join(f"- {line}" for line in [*titles, *notes(report)])
-        + "\n"
-    )
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+def csv_rows(rows: Sequence[dict[str, Any]]) -> list[list[object]]:
     """Every single time: one line a round."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["size", "mode", "process", "round", *(f"{name}_ms" for name in CONTENDERS)])
-    for row in rows:
-        for process, times in enumerate(row["rounds_ms"], 1):
-            for number, each in enumerate(rounds_of(times), 1):
-                writer.writerow([row["size"], row["mode"], process, number, *(f"{each[n]:.3f}" for n in CONTENDERS)])
-    return text.getvalue()
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the times depend on."""
-    import timm
-
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = models[0].split(":", 1)[1].strip() if models else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-    }
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, with a `+` if files differ from it; None outside a repository."""
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=True).stdout
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    return [
+        [row["size"], row["mode"], process, number, *(f"{each[name]:.3f}" for name in CONTENDERS)]
+        for row in rows
+        for process, times in enumerate(row["rounds_ms"], 1)
+        for number, each in enumerate(rounds_of(times), 1)
+    ]

@@ -1,0 +1,98 @@
+"""`python -m tasks.benchmark attention`: time and memory of every mechanism against length, forward and backward."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.benchmark.contenders import CONTENDERS, is_installed, taking_part
+from tasks.benchmark.limits import GIBIBYTE, available_memory
+from tasks.benchmark.plan import CAUSAL, Plan
+from tasks.benchmark.plot import as_png
+from tasks.benchmark.points import measure_point
+from tasks.benchmark.report import as_csv, as_markdown, as_table, commit, machine, make_console
+from tasks.benchmark.rows import COLUMNS, CSV_COLUMNS, Row, cells, csv_rows, rows_of
+from tasks.benchmark.summary import summarise
+from tasks.errors import TaskError
+from tasks.run import make_run_folder, write_whole
+
+SCHEMA_VERSION = 1
+
+
+def run_attention(plan: Plan, command: Sequence[str] = ()) -> Path:
+    """Measures, prints a table, and writes `results.json`, `.csv`, `.md` and `.png` into a new run folder.
+
+    Args:
+        plan: The command's options.
+        command: The command line, for the report.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        TaskError: If nobody can take part.
+    """
+    if plan.memory_limit is None:
+        plan = replace(plan, memory_limit=0.8 * available_memory() / GIBIBYTE)
+    missing = [name for name in plan.attentions if not is_installed(CONTENDERS[name].package)]
+    if len(missing) == len(plan.attentions):
+        raise TaskError(f"--attentions {','.join(missing)}: not installed; pip install -e '.[test]' brings it")
+    console = make_console()
+    reference = "sdpa" if "sdpa" in plan.attentions else "full"
+    rows: list[Row] = []
+    freed_kept = True
+    for causal in CAUSAL[plan.causal]:
+        for length in plan.lengths:
+            shape, names = plan.shape(length, causal), taking_part(plan, causal)
+            results, refused = measure_point(plan, shape, names, rows, console)
+            freed_kept = freed_kept and all(result["freed_memory_kept"] for result in results)
+            rows += rows_of(shape, names, results, refused, reference)
+    report = {
+        "version": SCHEMA_VERSION,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(plan.threads, "transformers"),
+        "freed_memory_kept": freed_kept,
+        "command": ["python", "-m", "tasks.benchmark", *command],
+        "options": asdict(plan) | {"output": str(plan.output)},
+        "rows": rows,
+        "summary": summarise(rows, reference),
+    }
+    report["summary"]["notes"] += [f"{name}: no rows, its package is not installed" for name in missing]
+    report["summary"]["notes"] += _legend(report)
+    folder = make_run_folder(plan.output, "benchmark")
+    _write(folder, report)
+    console.print(as_table("ms of one forward and backward pass; peak memory", COLUMNS, map(cells, rows)))
+    for line in report["summary"]["notes"]:
+        console.print(line, soft_wrap=True)
+    return folder
+
+
+def _legend(report: dict[str, Any]) -> list[str]:
+    """What the numbers mean and what they were measured on."""
+    options, machine = report["options"], report["machine"]
+    return [
+        f"one layer of width {options['width']} with its projections, {options['heads']} heads, batch 1, fp32; "
+        f"Longformer's window {options['window']} with {options['global_tokens']} global tokens; sparse's stride is "
+        "the root of the length",
+        f"full is {report['summary']['reference']}; its time by the mechanism's is taken inside each round: above 1, "
+        "the mechanism is faster; median [first and third quartile]",
+        "floor: the bare matrix products of the projections and of the pattern's pairs; peak: gradients and "
+        "activations of one forward and backward pass",
+        f"{options['processes']} processes x {options['rounds']} rounds, {machine['threads']} threads, "
+        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, "
+        f"transformers {machine['transformers']}, commit {report['commit']}, {report['date']}; "
+        + ("freed memory is kept (tasks/memory.py)" if report["freed_memory_kept"] else "the allocator's own settings"),
+    ]
+
+
+def _write(folder: Path, report: dict[str, Any]) -> None:
+    rows = report["rows"]
+    title = "Milliseconds of one forward and backward pass, median [first and third quartile]; peak memory in MiB."
+    notes = report["summary"]["notes"]
+    write_whole(folder / "results.json", json.dumps(report, indent=1) + "\n")
+    write_whole(folder / "results.csv", as_csv(CSV_COLUMNS, csv_rows(rows)))
+    write_whole(folder / "results.md", as_markdown(title, COLUMNS, map(cells, rows), notes))
+    write_whole(folder / "results.png", as_png(rows))

@@ -1,0 +1,97 @@
+"""What a child process of `python -m tasks.benchmark attention` does: all contenders at one length."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.benchmark.contenders import CONTENDERS, Contender
+from tasks.benchmark.floors import FLOORS
+from tasks.benchmark.limits import GIBIBYTE, limit_memory
+from tasks.benchmark.measure import MEBIBYTE, floor_of, interleave, peak_memory, prepare
+from tasks.benchmark.plan import Plan, Shape
+
+
+class Trail:
+    """A file that says which contender runs, so that the parent knows whose call has ended the process.
+
+    Args:
+        path: The file.
+    """
+
+    WIDTH = 40
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb", buffering=0)
+
+    def mark(self, name: str) -> None:
+        """Writes who runs from now on, over who ran before; takes microseconds."""
+        self.file.seek(0)
+        self.file.write(f"{name:<{self.WIDTH}}".encode())
+
+    def along(self, name: str, call: Callable[[], object]) -> Callable[[], object]:
+        """The call, marked."""
+
+        def marked() -> None:
+            self.mark(name)
+            call()
+
+        return marked
+
+    @staticmethod
+    def last(path: Path) -> str | None:
+        """Who ran at the end; None where nobody did."""
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+
+def measure_layers(plan: Plan, shape: Shape, names: Sequence[str], trail_path: Path) -> dict[str, Any]:
+    """Measures contenders in turns, beside the floors of each.
+
+    Any contender's exception ends the measurement: the parent reads from the trail whose it was and starts anew.
+
+    Args:
+        plan: The command's options.
+        shape: The layer and its sequence.
+        names: Who takes part.
+        trail_path: Where the trail is left.
+
+    Returns:
+        `seconds`: of one call in each round, by contender; `floor_seconds`: by floor; `peak_bytes`: by contender;
+        `freed_memory_kept`.
+    """
+    trail = Trail(trail_path)
+    freed_kept = prepare(plan.threads)
+    if plan.memory_limit is not None:
+        limit_memory(int(plan.memory_limit * GIBIBYTE))
+    calls: dict[str, Callable[[], object]] = {}
+    peaks = {}
+    for name in names:
+        trail.mark(name)
+        step = step_of_layer(CONTENDERS[name], shape)
+        peaks[name] = int(peak_memory(lambda step=step: step, calls=1) * MEBIBYTE)
+        calls[name] = trail.along(name, step)
+    for floor in dict.fromkeys(CONTENDERS[name].floor for name in names):
+        calls[f"floor of {floor}"] = trail.along(f"floor of {floor}", floor_of("train", FLOORS[floor](shape)))
+    times = interleave(calls, plan.rounds, plan.seconds)
+    seconds = {name: [milliseconds / 1e3 for milliseconds in values] for name, values in times.items()}
+    return {
+        "freed_memory_kept": freed_kept,
+        "peak_bytes": peaks,
+        "floor_seconds": {name: seconds[f"floor of {CONTENDERS[name].floor}"] for name in names},
+        "seconds": {name: seconds[name] for name in names},
+    }
+
+
+def step_of_layer(contender: Contender, shape: Shape) -> Callable[[], object]:
+    """Forward and backward on random tokens, for the gradients of the tokens and of all weights."""
+    layer = contender.make(shape)
+    x = torch.randn(1, shape.length, shape.width, requires_grad=True)
+    gradient = torch.randn(1, shape.length, shape.width)
+
+    def step() -> None:
+        layer.zero_grad()
+        x.grad = None
+        layer(x, is_causal=shape.causal).backward(gradient)
+
+    return step

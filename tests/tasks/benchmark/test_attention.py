@@ -1,0 +1,416 @@
+import csv
+import doctest
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from core import MultiHeadAttention
+from core.attention import LongformerAttention, SparseAttention
+from tasks.benchmark import points
+from tasks.benchmark.__main__ import main
+from tasks.benchmark.arguments import parser
+from tasks.benchmark.contenders import CONTENDERS, taking_part
+from tasks.benchmark.floors import FLOORS, TILE, attention_products, longformer_pairs, sparse_pairs, stride_of
+from tasks.benchmark.growth import crossover, exponent
+from tasks.benchmark.layers import Trail, step_of_layer
+from tasks.benchmark.limits import available_memory, foresee_seconds, is_out_of_memory, limit_memory
+from tasks.benchmark.measure import floor_of, in_fresh_process
+from tasks.benchmark.peers import BareSDPA, PublishedLongformer, band_mask, band_sdpa
+from tasks.benchmark.plan import ATTENTIONS, OURS, Plan, Shape
+from tasks.benchmark.plot import as_png
+from tasks.benchmark.rows import CSV_COLUMNS, ratio, rows_of
+from tasks.benchmark.summary import summarise
+
+SIZES = ["--width=16", "--heads=2", "--window=8", "--global-tokens=1"]
+QUICK = [*SIZES, "--rounds=2", "--seconds=0", "--threads=1"]
+SHAPES = [
+    Shape(length, causal, 16, 2, window, tokens)
+    for length in (1, 2, 7, 16, 50)
+    for causal in (False, True)
+    for window in (2, 8)
+    for tokens in (0, 1, 5)
+]
+
+
+def plan(*flags: str) -> Plan:
+    options = vars(parser().parse_args(["attention", *QUICK, *flags]))
+    del options["command"]
+    return Plan(**options)
+
+
+@pytest.fixture(scope="module")
+def printed_and_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What the command printed and wrote, on sizes that say nothing about speed."""
+    output = tmp_path_factory.mktemp("attention")
+    with pytest.MonkeyPatch.context() as patch:
+        said = (output / "said").open("w+")
+        patch.setattr(sys, "stdout", said)
+        assert main(["attention", "--lengths=64,16", *QUICK, "--output", str(output)]) == 0
+        said.seek(0)
+        return said.read(), output
+
+
+@pytest.fixture(scope="module")
+def folder(printed_and_folder: tuple[str, Path]) -> Path:
+    return next((printed_and_folder[1] / "benchmark").iterdir())
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_the_last_line_names_the_run(printed_and_folder: tuple[str, Path], folder: Path):
+    assert printed_and_folder[0].splitlines()[-1] == f"run: {folder}"
+    assert {path.name for path in folder.iterdir()} == {f"results.{end}" for end in ("json", "csv", "md", "png")}
+
+
+def test_the_report_has_a_row_for_every_attention_and_length(report: dict[str, Any]):
+    assert report["version"] == 1
+    assert {"date", "commit", "machine", "command", "options", "rows", "summary"} <= report.keys()
+    assert {"cpu", "cores", "threads", "torch", "transformers"} <= report["machine"].keys()
+    assert report["command"][3] == "attention"
+    assert report["options"]["lengths"] == [16, 64]
+    expected = [
+        (name, length, causal)
+        for causal in (False, True)
+        for length in (16, 64)
+        for name in ATTENTIONS
+        if name != "transformers_longformer" or not causal
+    ]
+    assert [(row["attention"], row["length"], row["causal"]) for row in report["rows"]] == expected
+    assert {row["status"] for row in report["rows"]} == {"measured"}, report["rows"]
+
+
+def test_a_row_says_what_was_measured(report: dict[str, Any]):
+    rows = {(row["attention"], row["length"], row["causal"]): row for row in report["rows"]}
+    for (name, length, causal), row in rows.items():
+        full = rows["sdpa", length, causal]
+        assert len(row["rounds"]) == 1
+        assert len(row["rounds"][0]) == 2
+        assert row["quartiles"][0] <= row["seconds"] <= row["quartiles"][1]
+        assert row["floor_seconds"] > 0
+        assert row["peak_bytes"] > 4 * length * 16 * 5  # queries, keys, values, their mixture, the output
+        assert row["memory_to_full"] == row["peak_bytes"] / full["peak_bytes"]
+        if name == "sdpa":
+            assert row["ratio_to_full"] is None
+        else:
+            by_hand = [a / b for a, b in zip(full["rounds"][0], row["rounds"][0], strict=True)]
+            assert row["ratio_to_full"]["median"] == pytest.approx(sum(by_hand) / 2)
+            assert row["ratio_to_full"]["processes"] == pytest.approx([sum(by_hand) / 2])
+        assert set(row["ratio_to_peers"]) == {"band", *(["transformers_longformer"] * (not causal))} - {name}
+    summary = report["summary"]
+    assert summary["reference"] == "sdpa"
+    assert len(summary["exponents"]) == 13
+    assert len(summary["crossovers"]) == 9  # neither full attention's own nor the reference's
+    assert all(each["lengths"] == [16, 64] for each in summary["exponents"])
+
+
+def test_the_table_and_the_plot_are_written(report: dict[str, Any], folder: Path):
+    lines = list(csv.DictReader((folder / "results.csv").open()))
+    assert list(lines[0]) == list(CSV_COLUMNS)
+    assert [line["attention"] for line in lines] == [row["attention"] for row in report["rows"]]
+    assert float(lines[0]["seconds"]) == report["rows"][0]["seconds"]
+    assert float(lines[0]["third_quartile"]) == report["rows"][0]["quartiles"][1]
+    assert float(lines[0]["ratio_to_full"]) == report["rows"][0]["ratio_to_full"]["median"]
+    assert (folder / "results.png").read_bytes().startswith(b"\x89PNG")
+    written = (folder / "results.md").read_text()
+    assert "| 64 | causal | longformer |" in written
+    assert f"- {report['summary']['notes'][0]}" in written
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--lengths=12,abc"], "'abc'"),
+        (["--lengths=0"], "'0'"),
+        (["--lengths="], "--lengths"),
+        (["--attentions=full,longfomer"], "did you mean longformer?"),
+        (["--attentions=xyz"], "there are full, sparse"),
+        (["--causal=maybe"], "--causal"),
+        (["--width=10", "--heads=4"], "--heads 4"),
+        (["--window=7"], "--window 7"),
+        (["--global-tokens=-1"], "--global-tokens"),
+        (["--memory-limit=much"], "--memory-limit"),
+        (["--attentions=transformers_longformer", "--causal=yes"], "no causal form"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(flags: list[str], word: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["attention", *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert word in err
+
+
+def test_help_names_every_attention(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["attention", "--help"])
+    assert stop.value.code == 0
+    assert ",".join(ATTENTIONS) in "".join(capsys.readouterr().out.split())
+
+
+def test_every_name_has_a_contender():
+    assert tuple(CONTENDERS) == ATTENTIONS
+    assert {contender.floor for contender in CONTENDERS.values()} == set(FLOORS)
+
+
+def test_what_is_not_installed_is_left_out_and_said(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("tasks.benchmark.contenders.importlib.util.find_spec", lambda _: None)
+    only = ["attention", "--attentions=transformers_longformer", *QUICK, "--output", str(tmp_path)]
+    assert main(only) == 1
+    assert "not installed" in capsys.readouterr().err
+    assert taking_part(plan(), causal=False) == [name for name in ATTENTIONS if name != "transformers_longformer"]
+    nothing_runs = ["--lengths=16", "--memory-limit=0", "--causal=no"]
+    assert main(["attention", *nothing_runs, *QUICK, "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "transformers_longformer: no rows, its package is not installed" in said
+    assert "sparse bidirectional at length 16: skipped, it needs about" in said
+
+
+def fails_by_name(plan: Plan, shape: Shape, names: list[str], trail_path: Path) -> dict[str, Any]:
+    """Stands in for `measure_layers`, in the child process: two contenders end it."""
+    trail = Trail(trail_path)
+    for name in names:
+        trail.mark(name)
+        if name == "band":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "linear":
+            raise ValueError("no such\nthing")
+        if name == "sparse":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    return {
+        "freed_memory_kept": True,
+        "peak_bytes": dict.fromkeys(names, 8),
+        "floor_seconds": {name: [1.0] for name in names},
+        "seconds": {name: [float(number)] for number, name in enumerate(names, 2)},
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_contender_that_fails_becomes_a_row_and_the_others_go_on(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(points, "measure_layers", fails_by_name)
+    flags = ["--lengths=16", "--causal=no", "--attentions=full,sparse,linear,longformer,sdpa,band", *QUICK]
+    assert main(["attention", *flags, "--processes=2", "--output", str(tmp_path)]) == 0
+    report = json.loads(next((tmp_path / "benchmark").iterdir()).joinpath("results.json").read_text())
+    rows = {row["attention"]: row for row in report["rows"]}
+    assert (rows["linear"]["status"], rows["linear"]["reason"]) == ("failed", "ValueError: no such")
+    assert rows["band"]["status"] == "failed"
+    assert "killed" in rows["band"]["reason"]
+    assert rows["sparse"]["status"] == "skipped"
+    assert "--memory-limit" in rows["sparse"]["reason"]
+    assert rows["longformer"]["rounds"] == [[3.0], [3.0]]
+    assert rows["longformer"]["ratio_to_full"]["processes"] == [4 / 3, 4 / 3]
+    assert any(
+        note == "band bidirectional at length 16: failed, " + rows["band"]["reason"]
+        for note in report["summary"]["notes"]
+    )
+
+
+def measured_row(name: str, length: int, seconds: float, peak: int, full: float, *, causal: bool = False) -> dict:
+    results = [
+        {
+            "seconds": {name: [seconds], "sdpa": [full]},
+            "floor_seconds": {name: [seconds / 2], "sdpa": [seconds / 2]},
+            "peak_bytes": {name: peak, "sdpa": 100},
+        }
+    ]
+    return rows_of(Shape(length, causal, 16, 2, 8, 1), [name, "sdpa"], results, {}, "sdpa")
+
+
+def test_a_limit_is_foreseen_from_shorter_sequences():
+    rows = [row for length in (1024, 2048) for row in measured_row("linear", length, length / 512, 2**20 * length, 1.0)]
+    shape = Shape(8192, False, 16, 2, 8, 1)
+    assert points.too_much("linear", shape, rows, plan("--time-limit=17", "--memory-limit=9")) is None
+    assert "about 16 s" in (points.too_much("linear", shape, rows, plan("--time-limit=15", "--memory-limit=9")) or "")
+    assert "about 8 GiB" in (points.too_much("linear", shape, rows, plan("--memory-limit=7")) or "")
+    band = Shape(32768, False, 256, 4, 256, 4)
+    assert "GiB" in (points.too_much("band", band, [], plan("--memory-limit=4")) or "")
+    assert points.too_much("sdpa", band, [], plan("--memory-limit=4")) is None
+
+
+def test_seconds_are_foreseen_by_the_growth_so_far():
+    assert foresee_seconds({}, 16, growth=2) is None
+    assert foresee_seconds({32: 1.0}, 16, growth=2) is None
+    assert foresee_seconds({16: 1.0}, 64, growth=2) == pytest.approx(16)
+    assert foresee_seconds({8: 9.0, 16: 1.0, 32: 8.0}, 64, growth=1) == pytest.approx(64)
+
+
+def allocates(limit: int, wanted: int) -> bool:
+    torch.set_num_threads(1)
+    assert limit_memory(limit)
+    try:
+        torch.empty(wanted, dtype=torch.uint8)
+    except RuntimeError as error:
+        return not is_out_of_memory(error)
+    return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has this limit")
+def test_the_system_enforces_the_limit():
+    assert not in_fresh_process(allocates, 2**28, 2**29)
+    assert in_fresh_process(allocates, 2**29, 2**28)
+    assert 2**20 < available_memory() < 2**50
+
+
+def test_exponent_by_hand():
+    assert exponent({16: 1.0}) is None
+    assert exponent({16: 1.0, 32: 8.0}) == (pytest.approx(3.0), (16, 32))
+    long = {length: 5.0 * length**1.5 for length in (4096, 8192, 32768)}
+    assert exponent({16: 1.0, 1024: 1e9} | long) == (pytest.approx(1.5), (4096, 8192, 32768))
+    assert exponent({1024: 1.0, 4096: 16.0}) == (pytest.approx(2.0), (1024, 4096))  # one long length is no growth
+
+
+def test_crossover_by_hand():
+    assert crossover({}) is None
+    assert crossover({16: 2.0, 64: 1.0}) is None  # faster only for a while
+    assert crossover({16: 1.5, 64: 1.1}) == 16
+    assert crossover({16: 0.5, 64: 2.0}) == pytest.approx(32)
+    assert crossover({16: 2.0, 32: 0.5, 64: 0.25, 256: 4.0, 512: 8.0}) == pytest.approx(128)
+
+
+def test_ratios_are_taken_inside_the_rounds():
+    got = ratio([[2.0, 6.0, 8.0], [1.0, 1.0, 1.0]], [[1.0, 2.0, 2.0], [2.0, 2.0, 2.0]])
+    assert got["processes"] == [3.0, 0.5]
+    assert got["median"] == 1.25
+
+
+def test_the_summary_says_where_a_mechanism_loses():
+    rows = [*measured_row("linear", 16, 4.0, 200, 2.0), *measured_row("linear", 64, 1.0, 100, 2.0)]
+    rows += measured_row("sparse", 16, 1.0, 50, 4.0, causal=True)
+    summary = summarise(rows, "sdpa")
+    assert summary["notes"][0] == (
+        "linear bidirectional: time grows with length^-1.00 (lengths 16, 64); faster than sdpa from length 32 on; "
+        "2.00 times its floor at length 64"
+    )
+    assert "linear bidirectional loses to sdpa in time at 16 (2.000x its time)" in summary["notes"]
+    assert "linear bidirectional loses to sdpa in memory at 16 (2.000x its peak)" in summary["notes"]
+    assert "sparse causal loses nowhere" in summary["notes"]
+    where = {each["attention"]: each["where"] for each in summary["crossovers"]}
+    assert where == {"linear": "from length 32 on", "sparse": "at every measured length"}
+
+
+def test_the_plot_shows_what_was_measured():
+    assert as_png(measured_row("linear", 16, 3.0, 200, 2.0)) != as_png(measured_row("linear", 16, 1.0, 200, 2.0))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_pairs_are_counted_exactly(shape: Shape):
+    sees = band_mask(shape.length, shape.causal, window=shape.window, global_tokens=shape.global_tokens)
+    assert longformer_pairs(shape) == sees.sum()
+    sparse = SparseAttention(stride=stride_of(shape.length))
+    seen_by = torch.eye(shape.length).expand(1, 1, -1, -1)  # values that say which key they belong to
+    alike = torch.zeros_like(seen_by)
+    assert sparse_pairs(shape) == (sparse(alike, alike, seen_by, is_causal=shape.causal) > 0).sum()
+
+
+def test_the_floor_by_hand():
+    shape = Shape(4, False, 8, 2, window=2, global_tokens=1)
+    projections = 2 * 4 * 8 * 24 + 2 * 4 * 8 * 8
+    pair = 2 * 2 * 2 * 4  # two heads, a score and a value, each 4 multiplications and additions
+    expected = {
+        "full": projections + 16 * pair,
+        "sparse": projections + 14 * pair,  # stride 2: all but the distance 3
+        "longformer": projections + (4 + 3 + 4 + 3) * pair,
+        "linear": projections + 2 * 2 * 2 * 4 * 4 * 4,  # two products of 4 x 4 x 4 in each of two heads
+    }
+    flops = {name: sum(product.flops("inference") for product in products(shape)) for name, products in FLOORS.items()}
+    assert flops == expected
+
+
+@pytest.mark.parametrize("pairs", [1, TILE - 1, TILE**2 + 3 * TILE + 7])
+def test_tiles_hold_all_pairs(pairs: int):
+    products = attention_products(pairs, Shape(4, False, 8, 2, 2, 1))
+    with FlopCounterMode(display=False) as counter:
+        floor_of("train", products)()
+    assert counter.get_total_flops() == 3 * 32 * pairs
+
+
+def copied(ours: MultiHeadAttention, peer: BareSDPA) -> None:
+    peer.in_proj.load_state_dict(ours.in_proj.state_dict())
+    peer.out_proj.load_state_dict(ours.out_proj.state_dict())
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_bare_sdpa_is_full_attention(is_causal: bool):
+    ours, peer = MultiHeadAttention(16, 2), BareSDPA(16, 2)
+    copied(ours, peer)
+    x = torch.randn(1, 23, 16)
+    torch.testing.assert_close(peer(x, is_causal=is_causal), ours(x, is_causal=is_causal))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_the_dense_band_is_our_longformer(tokens: int, is_causal: bool):
+    ours = MultiHeadAttention(16, 2, lambda: LongformerAttention(window_size=8, num_global_tokens=tokens))
+    peer = band_sdpa(16, 2, 8, tokens)
+    copied(ours, peer)
+    x = torch.randn(1, 50, 16)
+    torch.testing.assert_close(peer(x, is_causal=is_causal), ours(x, is_causal=is_causal))
+
+
+@pytest.mark.parametrize("length", [16, 21])
+def test_the_published_longformer_is_the_dense_band(length: int):
+    """Without global tokens, for which it has projections of its own."""
+    pytest.importorskip("transformers")
+    peer, band = PublishedLongformer(16, 2, 8, 0), band_sdpa(16, 2, 8, 0)
+    names = ("query", "key", "value")
+    with torch.no_grad():
+        band.in_proj.weight.copy_(torch.cat([getattr(peer.attention, name).weight for name in names]))
+        band.in_proj.bias.copy_(torch.cat([getattr(peer.attention, name).bias for name in names]))
+    band.out_proj.load_state_dict(peer.out_proj.state_dict())
+    x = torch.randn(1, length, 16)
+    torch.testing.assert_close(peer(x), band(x))
+
+
+def test_the_published_longformer_has_global_tokens():
+    pytest.importorskip("transformers")
+    peer = PublishedLongformer(16, 2, 8, 2)
+    x = torch.randn(1, 50, 16)
+    other = x.clone()
+    other[:, 1] += 1
+    moved = (peer(x) - peer(other)).abs().amax(-1)[0] > 1e-6
+    assert moved.all()  # every token sees the second
+    other = x.clone()
+    other[:, 40] += 1
+    assert (peer(x) - peer(other)).abs().amax(-1)[0][:2].min() > 1e-6  # and the first two see every token
+    with pytest.raises(ValueError, match="causal"):
+        peer(x, is_causal=True)
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_a_step_computes_every_gradient(name: str):
+    if name == "transformers_longformer":
+        pytest.importorskip("transformers")
+    kept = []
+    contender = CONTENDERS[name]
+
+    def make(shape: Shape):
+        kept.append(contender.make(shape))
+        return kept[0]
+
+    step = step_of_layer(type(contender)(make, contender.floor, contender.growth), Shape(16, False, 16, 2, 8, 1))
+    step()
+    first = [parameter.grad.clone() for parameter in kept[0].parameters()]
+    step()
+    for parameter, before in zip(kept[0].parameters(), first, strict=True):
+        torch.testing.assert_close(parameter.grad, before)  # cleared in between, not added up
+
+
+def test_ours_come_first():
+    assert ATTENTIONS[: len(OURS)] == OURS
+
+
+@pytest.mark.parametrize("name", ["floors", "growth", "limits", "peers", "report"])
+def test_doctests(name: str):
+    result = doctest.testmod(importlib.import_module(f"tasks.benchmark.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
