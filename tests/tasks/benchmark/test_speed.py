@@ -35,7 +35,7 @@ def test_the_command_writes_its_results(tmp_path: Path):
     report = json.loads((folder / "speed.json").read_text())
     assert report["schema"] == 1
     assert {"date", "commit", "machine", "freed_memory_kept", "rows"} <= report.keys()
-    assert {"cpu", "cores", "threads", "torch", "timm"} <= report["machine"].keys()
+    assert {"cpu", "cores", "threads", "torch", "timm", "transformers"} <= report["machine"].keys()
     assert [(row["size"], row["mode"]) for row in report["rows"]] == [("test", "train"), ("test", "inference")]
     for row in report["rows"]:
         times = {name: values["median"] for name, values in row["milliseconds"].items()}
@@ -115,7 +115,7 @@ def test_ratios_are_taken_inside_the_rounds():
     assert row["ratio"] == {"first_quartile": 0.5, "median": 0.5, "third_quartile": 1.25}
     assert row["over_floor"]["ours"]["median"] == 4.0
     assert row["milliseconds"]["ours"]["median"] == 20.0
-    machine = {"threads": 1, "cpu": "a", "cores": 1, "torch": "2", "timm": "1"}
+    machine = {"threads": 1, "cpu": "a", "cores": 1, "torch": "2", "timm": "1", "transformers": "5"}
     said = notes(
         {"rows": [row], "freed_memory_kept": True, "processes": 1, "rounds": 3, "machine": machine}
         | {"commit": None, "date": "today"}
