@@ -84,6 +84,8 @@ def packed_case(
     """Packed sequences, their lengths evenly spaced; the peer is transformers' BERT, or ours on the padded batch."""
     step = (longest - shortest) / (sequences - 1)
     lengths = tuple(round(shortest + step * number) for number in range(sequences))
+    padded = decoder_products(sequences * longest, width, layers)
+    padded += attention_products(sequences, longest, longest, width, heads, layers)
     vocab_size = 1024
     sizes = (vocab_size, longest, width, layers, heads)
     products = decoder_products(sum(lengths), width, layers)
@@ -101,6 +103,7 @@ def packed_case(
         ours_products=products,
         listed=listed,
         loss=F.mse_loss,
+        peer_products=padded,
         modes=("train",),
     )
 
@@ -123,8 +126,12 @@ def decoding_case(
 ) -> Case:
     """Greedy decoding with a cache, beside transformers' `generate`."""
     sizes = (vocab_size, prompt + count, width, layers, heads)
-    products = decoder_products(batch, width, layers, vocab_size, repeat=count)
-    products += attention_products(batch, 1, prompt + count // 2, width, heads, layers * count)
+    products = decoder_products(batch * prompt, width, layers)
+    products += attention_products(batch, prompt, prompt, width, heads, layers)
+    products += decoder_products(batch, width, layers, repeat=count - 1)
+    for step in range(1, count):
+        products += attention_products(batch, 1, prompt + step, width, heads, layers)
+    products += (Product(batch, width, vocab_size, repeat=count),)
     return Case(
         name=name,
         title=f"GPT, width {width}, {layers} layers, {heads} heads, vocabulary {vocab_size}: {count} tokens after a "

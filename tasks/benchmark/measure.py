@@ -73,6 +73,7 @@ class Case:
         listed: Whether `all` sizes include it.
         loss: Of the network's output and what it shall tell.
         modes: What is measured of it.
+        peer_products: Those that the peer computes, where they are not `products`.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Case:
     listed: bool = True
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     modes: tuple[str, ...] = MODES
+    peer_products: tuple[Product, ...] | None = None
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
