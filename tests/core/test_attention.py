@@ -6,6 +6,7 @@ A new mechanism is a row of `MECHANISMS`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.attention import Attention, FullAttention
-from core.masks import combine_masks
+from core.attention import Attention, FixedSparseAttention, FullAttention, LongformerAttention, SparseAttention, blocks
+from core.cache import Past
+from core.masks import combine_masks, padding_mask
+from tests.core.helpers import by_blocks
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
@@ -29,6 +32,41 @@ def dense_softmax(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor) -> Tensor:
     return weights @ v / weights.sum(-1, keepdim=True).clamp(min=1e-30)
 
 
+def dense_pattern(sees: Callable[[int, int, int], bool]) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Softmax attention over the pairs (query, key) that a rule lets see each other, of a length."""
+
+    def oracle(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor) -> Tensor:
+        length = k.shape[2]
+        pattern = [[not sees(query, key, length) for key in range(length)] for query in range(length)]
+        return dense_softmax(q, k, v, blocked | torch.tensor(pattern, device=q.device))
+
+    return oracle
+
+
+def strided(query: int, key: int, _: int, stride: int = 3) -> bool:
+    """Child et al. 2019, section 4.3, to both sides."""
+    return key in range(query - stride, query + stride + 1) or (query - key) % stride == 0
+
+
+def fixed(query: int, key: int, _: int, stride: int = 4, summary: int = 2) -> bool:
+    """Child et al. 2019, section 4.3, to both sides."""
+    return query // stride == key // stride or key % stride in range(stride - summary, stride)
+
+
+def longformer(query: int, key: int, _: int, window: int = 4, tokens: int = 0, dilation: int = 1) -> bool:
+    """Beltagy et al. 2020, section 3.1."""
+    steps = range(-(window // 2), window // 2 + 1)
+    return key in [query + step * dilation for step in steps] or query < tokens or key < tokens
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks():
+    """So that a few tokens are several chunks."""
+    size, blocks.CHUNK_ROWS = blocks.CHUNK_ROWS, 8
+    yield
+    blocks.CHUNK_ROWS = size
+
+
 @dataclass(frozen=True)
 class Mechanism:
     """One row: how to make a mechanism, what it must equal, and what it says that it refuses."""
@@ -39,7 +77,11 @@ class Mechanism:
     with_dropout: Callable[[], Attention] | None = None
     refuses: frozenset[str] = frozenset()  # of "attn_mask", "is_causal", "cross" (query_len != key_len)
     refused_constructions: list[tuple[Callable[[], Attention], str]] = field(default_factory=list)  # with the message
+    longest: int = 12  # of the drawn lengths: beyond its blocks, windows and chunks
+    wide: Callable[[int], Attention] | None = None  # so wide that up to a length it is full attention
 
+
+PATTERN_REFUSES = frozenset({"attn_mask", "cross"})
 
 MECHANISMS = [
     Mechanism(
@@ -51,6 +93,75 @@ MECHANISMS = [
             (lambda: FullAttention(dropout=1.0), "dropout=1.0"),
             (lambda: FullAttention(dropout=-0.1), "dropout=-0.1"),
         ],
+        wide=lambda _: FullAttention(),
+    ),
+    Mechanism(
+        name="sparse",
+        make=by_blocks(lambda: SparseAttention(stride=3)),
+        oracle=dense_pattern(strided),
+        refuses=PATTERN_REFUSES,
+        refused_constructions=[(lambda: SparseAttention(stride=0), "stride=0")],
+        longest=20,
+        wide=lambda length: by_blocks(lambda: SparseAttention(stride=length))(),
+    ),
+    Mechanism(
+        name="sparse, short",
+        make=lambda: SparseAttention(stride=3),
+        oracle=dense_pattern(strided),
+        refuses=PATTERN_REFUSES,
+    ),
+    Mechanism(
+        name="fixed",
+        make=by_blocks(lambda: FixedSparseAttention(stride=4, summary_size=2)),
+        oracle=dense_pattern(fixed),
+        refuses=PATTERN_REFUSES,
+        refused_constructions=[
+            (lambda: FixedSparseAttention(stride=0), "stride=0"),
+            (lambda: FixedSparseAttention(stride=4, summary_size=5), "summary_size=5"),
+        ],
+        longest=20,
+        wide=lambda length: by_blocks(lambda: FixedSparseAttention(stride=length, summary_size=1))(),
+    ),
+    Mechanism(
+        name="fixed, short",
+        make=lambda: FixedSparseAttention(stride=4, summary_size=2),
+        oracle=dense_pattern(fixed),
+        refuses=PATTERN_REFUSES,
+    ),
+    Mechanism(
+        name="longformer",
+        make=by_blocks(lambda: LongformerAttention(window_size=4)),
+        oracle=dense_pattern(longformer),
+        refuses=PATTERN_REFUSES,
+        refused_constructions=[
+            (lambda: LongformerAttention(window_size=5), "window_size=5"),
+            (lambda: LongformerAttention(window_size=0), "window_size=0"),
+            (lambda: LongformerAttention(num_global_tokens=-1), "num_global_tokens=-1"),
+            (lambda: LongformerAttention(dilation=0), "dilation=0"),
+        ],
+        longest=20,
+        wide=lambda length: by_blocks(lambda: LongformerAttention(window_size=2 * length))(),
+    ),
+    Mechanism(
+        name="longformer, global tokens",
+        make=by_blocks(lambda: LongformerAttention(window_size=2, num_global_tokens=3)),
+        oracle=dense_pattern(partial(longformer, window=2, tokens=3)),
+        refuses=PATTERN_REFUSES,
+        longest=20,
+        wide=lambda length: by_blocks(lambda: LongformerAttention(window_size=2, num_global_tokens=length))(),
+    ),
+    Mechanism(
+        name="longformer, dilated",
+        make=by_blocks(lambda: LongformerAttention(window_size=4, num_global_tokens=1, dilation=3)),
+        oracle=dense_pattern(partial(longformer, tokens=1, dilation=3)),
+        refuses=PATTERN_REFUSES,
+        longest=30,
+    ),
+    Mechanism(
+        name="longformer, short",
+        make=lambda: LongformerAttention(window_size=4, num_global_tokens=1, dilation=2),
+        oracle=dense_pattern(partial(longformer, tokens=1, dilation=2)),
+        refuses=PATTERN_REFUSES,
     ),
 ]
 
@@ -91,7 +202,7 @@ class Case:
 def cases(draw, mechanism: Mechanism, dtype: torch.dtype | None = None) -> Case:
     """Draws a call that the mechanism honours, all masks ready and none used."""
     batch, heads, head_dim = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.sampled_from([1, 4, 8]))
-    key_len = draw(st.integers(1, 12))
+    key_len = draw(st.integers(1, mechanism.longest))
     query_len = key_len if "cross" in mechanism.refuses else draw(st.integers(1, key_len))
     dtype = dtype or draw(st.sampled_from([torch.float32, torch.bfloat16]))
     shares = st.sampled_from([0.0, 0.3, 1.0])
@@ -240,6 +351,47 @@ def test_dropout_acts_in_training_only(mechanism):
     trained = attention.train()(q, k, v)
     assert (trained - exact).abs().max() > 0.1
     torch.testing.assert_close(trained.mean(0), exact[0], atol=0.15, rtol=0)  # unbiased
+
+
+@every_mechanism
+@given(data=st.data())
+def test_decoding_with_a_cache_equals_the_whole(mechanism, data):
+    """Prompts of unequal length, then tokens singly and several at a time, some rows being padding."""
+    if "is_causal" in mechanism.refuses:
+        return
+    case, attention = data.draw(cases(mechanism, torch.float32)), mechanism.make()
+    batch, length = len(case.k), case.k.shape[2]
+    q, cache, past = case.k.flip(2), attention.make_cache(), Past()
+    expected = attention(q, case.k, case.v, is_causal=True)
+    done = torch.zeros(batch, dtype=torch.long)
+    for _ in range(4):
+        counts = torch.tensor([data.draw(st.integers(0 if past.longest else 1, 3)) for _ in range(batch)])
+        counts = torch.minimum(counts, length - done)
+        width = int(counts.max())
+        if width == 0:
+            break
+        padding = padding_mask(counts).to(DEVICE)
+        places = (done[:, None] + torch.arange(width)).clamp(max=length - 1).to(DEVICE)
+        rows = torch.arange(batch, device=DEVICE)[:, None]
+        new = [x[rows, :, places].transpose(1, 2) for x in (q, case.k, case.v)]
+        spoilt = [x.masked_fill(padding[:, None, :, None], math.nan) for x in new[1:]]
+        mask = padding if padding.any() else None
+        mixed = attention.decode(new[0], *spoilt, cache, past, key_padding_mask=mask)
+        past, done = past.advance(width, mask), done + counts
+        for row, place in (~padding).nonzero().tolist():
+            assert_close(mixed[row, :, place], expected[row, :, places[row, place]], f"row {row}, place {place}")
+
+
+@every_mechanism
+@given(data=st.data())
+def test_wide_enough_it_is_full_attention(mechanism, data):
+    if mechanism.wide is None:
+        return
+    drawn = data.draw(cases(mechanism, torch.float32))
+    for used in honoured_masks(mechanism):
+        case = replace(drawn, used=used)
+        output = mechanism.wide(case.k.shape[2])(case.q, case.k, case.v, **case.masks())
+        assert_close(output, dense_softmax(case.q, case.k, case.v, case.blocked()), f"masks {sorted(used)}")
 
 
 @every_mechanism

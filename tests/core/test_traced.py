@@ -1,0 +1,17 @@
+"""Runs `traced.py` without the checks of shapes, through which torch cannot trace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_what_is_traced():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(Path(__file__).with_name("traced.py"))],
+        env=os.environ | {"ONECORE_TEST_SHAPES": "off"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
