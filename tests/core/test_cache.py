@@ -127,7 +127,7 @@ def test_a_mechanism_forgets_padding(attention):
     """By itself, without a decoder that clears it; what it leaves in a cache is met by later steps."""
     mechanism, x = attention(), normal(2, 8, 4)
     whole, cache, past, outputs = mechanism(*[x[:, None]] * 3, is_causal=True), mechanism.make_cache(), Past(), [[], []]
-    for chunk, padding in chunks(x, [[3, 1], [1, 2], [2, 2], [1, 2]], extra=1):
+    for chunk, padding in chunks(x, [[4, 1], [1, 1], [1, 2], [1, 3]]):
         output = mechanism.decode(*[chunk[:, None]] * 3, cache, past, key_padding_mask=padding)
         past = past.advance(chunk.shape[1], padding)
         for row, real in enumerate(~padding):
