@@ -184,7 +184,8 @@ class MultiHeadAttention(nn.Module):
             for one, key, value in zip(q.split(packing.lengths, 2), keys, values, strict=True)
             if one.shape[2]
         ]
-        return torch.cat(mixed, dim=2) if mixed else q
+        # Joined with a token's heads side by side, as `out_proj` reads them.
+        return torch.cat([one.transpose(1, 2) for one in mixed], dim=1).transpose(1, 2) if mixed else q
 
     def _join(self, mixed: HeadQueries) -> Queries:
         return self.out_proj(mixed.transpose(1, 2).flatten(2))

@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_speed(speed: argparse.ArgumentParser) -> None:
-    speed.add_argument("--task", required=True, help="whose networks: vit")
-    speed.add_argument("--size", default="all", help="tiny224, small32 or all")
+    speed.add_argument("--task", required=True, help="whose networks: vit, core")
+    speed.add_argument("--size", default="all", help="one of the task's sizes, or all")
     _add_measuring(speed, processes=3, rounds=7, seconds=0.5)
 
 

@@ -3,10 +3,11 @@
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from core import Encoder
-from tasks.benchmark.measure import Case, Product
+from tasks.benchmark.core_cases import CORE_CASES
+from tasks.benchmark.measure import Batch, Case, Product
 from tasks.vit.model import ViT
 
 
@@ -33,10 +34,10 @@ def _timm_vit(image_size: int, patch_size: int, width: int, layers: int, heads: 
     )
 
 
-def _pictures(batch: int, image_size: int, classes: int) -> tuple[Tensor, Tensor]:
+def _pictures(batch: int, image_size: int, classes: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(batch, 3, image_size, image_size, generator=generator)
-    return image, torch.randint(classes, (batch,), generator=generator)
+    return (image,), torch.randint(classes, (batch,), generator=generator)
 
 
 def vit_products(
@@ -108,4 +109,5 @@ CASES: dict[str, tuple[Case, ...]] = {
             "test", batch=2, image_size=16, patch_size=4, width=32, layers=2, heads=2, classes=10, listed=False
         ),  # for the tests: too small to say anything about speed
     ),
+    "core": CORE_CASES,
 }

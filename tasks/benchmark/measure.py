@@ -32,6 +32,10 @@ WARM_UP = 5.0
 """Seconds after which a contender counts as warm, however few its calls."""
 
 
+Batch = tuple[tuple[Tensor, ...], Tensor]
+"""A network's inputs, and what it shall tell."""
+
+
 @dataclass(frozen=True)
 class Product:
     """A matrix product of the forward pass: `repeat` times, `batch` independent (rows x inner) @ (inner x columns).
@@ -63,10 +67,13 @@ class Case:
         peer_name: Whose implementation the peer is.
         ours: Makes our network.
         peer: Makes the peer's network, of the same sizes.
-        batch: Makes the network's input and the classes that it shall tell.
+        batch: Makes the network's inputs and what it shall tell.
         products: The matrix products of the network as published: the floor.
         ours_products: Those that ours computes.
         listed: Whether `all` sizes include it.
+        loss: Of the network's output and what it shall tell.
+        modes: What is measured of it.
+        peer_products: Those that the peer computes, where they are not `products`.
     """
 
     name: str
@@ -74,10 +81,13 @@ class Case:
     peer_name: str
     ours: Callable[[], nn.Module]
     peer: Callable[[], nn.Module]
-    batch: Callable[[], tuple[Tensor, Tensor]]
+    batch: Callable[[], Batch]
     products: tuple[Product, ...]
     ours_products: tuple[Product, ...]
     listed: bool = True
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    modes: tuple[str, ...] = MODES
+    peer_products: tuple[Product, ...] | None = None
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -121,18 +131,18 @@ def interleave(contenders: dict[str, Callable[[], object]], rounds: int, seconds
     return times
 
 
-def step_of(mode: str, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Callable[[], object]:
-    """A train step (gradients cleared, forward, cross-entropy, backward, fused AdamW) or an inference."""
-    image, label = batch
+def step_of(case: Case, mode: str, network: nn.Module, batch: Batch) -> Callable[[], object]:
+    """A train step (gradients cleared, forward, the case's loss, backward, fused AdamW) or an inference."""
+    inputs, target = batch
     if mode == "inference":
         network.eval()
-        return torch.inference_mode()(lambda: network(image))
+        return torch.inference_mode()(lambda: network(*inputs))
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(network(image), label).backward()
+        case.loss(network(*inputs), target).backward()
         optimizer.step()
 
     return step
@@ -199,9 +209,9 @@ def measure(case: Case, mode: str, rounds: int, seconds: float) -> dict[str, Any
     """Measures a case in this process: times of each contender, peaks, and the machine's own speed."""
     batch = case.batch()
     makers = {"ours": case.ours, "peer": case.peer}
-    peaks = {name: peak_memory(lambda make=make: step_of(mode, make(), batch)) for name, make in makers.items()}
+    peaks = {name: peak_memory(lambda make=make: step_of(case, mode, make(), batch)) for name, make in makers.items()}
     square, out = torch.randn(2048, 2048), torch.empty(2048, 2048)
-    contenders = {name: step_of(mode, make(), batch) for name, make in makers.items()}
+    contenders = {name: step_of(case, mode, make(), batch) for name, make in makers.items()}
     contenders["floor"] = floor_of(mode, case.products)
     contenders["square"] = lambda: torch.mm(square, square, out=out)
     times = interleave(contenders, rounds, seconds)

@@ -68,29 +68,32 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def machine(threads: int, peer: str) -> dict[str, Any]:
+def machine(threads: int, *peers: str) -> dict[str, Any]:
     """What the times depend on.
 
     Args:
         threads: Threads of torch.
-        peer: The package of the peer, whose version counts too; None stands where it is not installed.
+        peers: The peers' packages, whose versions count too; None stands where one is not installed.
     """
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
         cpu = models[0].split(":", 1)[1].strip() if models else cpu
-    try:
-        version = metadata.version(peer)
-    except metadata.PackageNotFoundError:
-        version = None
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
         "threads": threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        peer: version,
+        **{peer: _version(peer) for peer in peers},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def commit() -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.cases import CASES
-from tasks.benchmark.measure import CONTENDERS, MODES, Case, in_fresh_process, measure, prepare
+from tasks.benchmark.measure import CONTENDERS, Case, in_fresh_process, measure, prepare
 from tasks.benchmark.report import (
     as_csv,
     as_markdown,
@@ -51,7 +51,7 @@ def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: flo
     rows = []
     freed_kept = False
     for case in cases:
-        for mode in MODES:
+        for mode in case.modes:
             results = []
             for number in range(processes):
                 console.print(f"{case.name} {mode}: process {number + 1} of {processes}", style="dim")
@@ -62,7 +62,7 @@ def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: flo
         "schema": SCHEMA_VERSION,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": commit(),
-        "machine": machine(threads, "timm"),
+        "machine": machine(threads, "timm", "transformers"),
         "freed_memory_kept": freed_kept,
         "processes": processes,
         "rounds": rounds,
@@ -174,6 +174,7 @@ def notes(report: dict[str, Any]) -> list[str]:
         ),
         f"{report['processes']} processes x {report['rounds']} rounds, {machine['threads']} threads, "
         f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, timm {machine['timm']}, "
+        f"transformers {machine['transformers']}, "
         f"commit {report['commit']}, {report['date']}",
     ]
     return lines

@@ -174,6 +174,7 @@ def test_what_is_not_installed_is_left_out_and_said(tmp_path: Path, monkeypatch,
     said = capsys.readouterr().out
     assert "transformers_longformer: no rows, its package is not installed" in said
     assert "sparse bidirectional at length 16: skipped, it needs about" in said
+    assert "sdpa's time by the attention's" in said
 
 
 def fails_by_name(plan: Plan, shape: Shape, names: list[str], trail_path: Path) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""Small language models, as a task would build them out of the core: what `speed --task core` measures."""
+
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from core import Decoder, DecoderCache, Encoder, LearnedPositionalEncoding, Packing
+
+
+class GPT(nn.Module):
+    """GPT-2 (Radford et al. 2019): a pre-norm decoder without an encoder; its head shares the embedding's weight.
+
+    Args:
+        vocab_size: Number of tokens.
+        block_size: Longest sequence.
+        width: Width of a token.
+        layers: Number of layers.
+        heads: Heads of each layer.
+        approximate: Of GELU: `tanh` as GPT-2 has it, or `none` as nanoGPT has it.
+    """
+
+    def __init__(
+        self, vocab_size: int, block_size: int, width: int, layers: int, heads: int, approximate: str = "tanh"
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.position = LearnedPositionalEncoding(block_size, width)
+        activation = partial(nn.GELU, approximate=approximate)
+        self.decoder = Decoder(width, heads, layers, cross_attention=None, activation=activation)
+        self.head = nn.Linear(width, vocab_size, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "tokens vocab_size"]:
+        """Logits of the token after each."""
+        return self.head(self._decode(tokens)).flatten(0, 1)
+
+    def _decode(self, tokens: Tensor, cache: DecoderCache | None = None) -> Tensor:
+        offset = 0 if cache is None else cache.past.offset
+        return self.decoder(self.embedding(tokens) + self.position(tokens.shape[1], offset=offset), cache=cache)
+
+    def generate(self, tokens: Int[Tensor, "batch length"], count: int) -> Int[Tensor, "batch count"]:
+        """Goes on with the likeliest token, `count` times."""
+        cache, new = self.decoder.make_cache(), [tokens]
+        for _ in range(count):
+            new.append(self.head(self._decode(new[-1], cache)[:, -1:]).argmax(-1))
+        return torch.cat(new[1:], dim=1)
+
+
+class BERT(nn.Module):
+    """BERT's encoder (Devlin et al. 2019) without a head, for sequences of unequal length; gives the real tokens.
+
+    Args:
+        vocab_size: Number of tokens.
+        block_size: Longest sequence.
+        width: Width of a token.
+        layers: Number of layers.
+        heads: Heads of each layer.
+        packed: Whether padding is left out of all computation.
+    """
+
+    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int, packed: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.position = LearnedPositionalEncoding(block_size, width)
+        self.norm = nn.LayerNorm(width)
+        self.encoder = Encoder(width, heads, layers, norm_first=False)
+        self.packed = packed
+
+    def forward(
+        self, tokens: Int[Tensor, "batch length"], padding: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "real width"]:
+        """Encodes; the real tokens, one sequence behind the other."""
+        if not self.packed:
+            x = self.norm(self.embedding(tokens) + self.position(tokens.shape[1]))
+            return self.encoder(x, key_padding_mask=padding)[~padding]
+        packing = Packing(padding)
+        positions = self.position(tokens.shape[1])[packing.positions()]
+        x = self.norm(self.embedding(packing.pack(tokens)) + positions)
+        return self.encoder(x, packing=packing)[0]
+
+
+class Greedy(nn.Module):
+    """A language model that is asked to go on with a prompt.
+
+    Args:
+        model: What has `generate(tokens, count)`.
+        count: Number of new tokens.
+    """
+
+    def __init__(self, model: GPT, count: int) -> None:
+        super().__init__()
+        self.model = model
+        self.count = count
+
+    def forward(self, tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch count"]:
+        """The new tokens."""
+        return self.model.generate(tokens, self.count)

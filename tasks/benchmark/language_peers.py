@@ -1,0 +1,134 @@
+"""transformers' GPT-2 and BERT, and GPT-2 in torch's own parts: what the core's language models are held against."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class PlainBlock(nn.Module):
+    """A pre-norm block in the fewest operations: one product for query, key and value, SDPA, no dropout.
+
+    Args:
+        width: Width of a token.
+        heads: Number of heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.in_proj, self.out_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.linear1, self.linear2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        """Attends to the past and transforms each token."""
+        parts = self.in_proj(self.norm1(x)).split(x.shape[2], dim=2)
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out_proj(mixed.transpose(1, 2).contiguous().flatten(2))
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+
+
+class PlainGPT(nn.Module):
+    """GPT-2 by hand, operation for operation what nanoGPT computes in a training step.
+
+    Args:
+        vocab_size: Number of tokens.
+        block_size: Longest sequence.
+        width: Width of a token.
+        layers: Number of layers.
+        heads: Heads of each layer.
+    """
+
+    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.embedding, self.position = nn.Embedding(vocab_size, width), nn.Embedding(block_size, width)
+        self.blocks = nn.ModuleList(PlainBlock(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocab_size, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each."""
+        x = self.embedding(tokens) + self.position(torch.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x)).flatten(0, 1)
+
+
+class PublishedGPT2(nn.Module):
+    """transformers' `GPT2LMHeadModel`, without dropout.
+
+    Args:
+        vocab_size: Number of tokens.
+        block_size: Longest sequence.
+        width: Width of a token.
+        layers: Number of layers.
+        heads: Heads of each layer.
+        count: New tokens that are asked for by its `generate`, greedily; 0 = the logits of all tokens.
+    """
+
+    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int, count: int = 0) -> None:
+        super().__init__()
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        self.model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=vocab_size,
+                n_positions=block_size,
+                n_embd=width,
+                n_layer=layers,
+                n_head=heads,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        )
+        self.count = count
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each, or the new tokens."""
+        if not self.count:
+            return self.model(tokens, use_cache=False).logits.flatten(0, 1)
+        length, everything = tokens.shape[1], torch.ones_like(tokens)
+        longer = self.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            tokens, attention_mask=everything, max_new_tokens=self.count, do_sample=False, pad_token_id=0
+        )
+        assert isinstance(longer, Tensor)
+        return longer[:, length:]
+
+
+class PublishedBERT(nn.Module):
+    """transformers' `BertModel`, without its pooler and without dropout; gives the real tokens.
+
+    Args:
+        vocab_size: Number of tokens.
+        block_size: Longest sequence.
+        width: Width of a token.
+        layers: Number of layers.
+        heads: Heads of each layer.
+    """
+
+    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(
+            vocab_size=vocab_size,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * width,
+            max_position_embeddings=block_size,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.model = BertModel(config, add_pooling_layer=False)
+
+    def forward(self, tokens: Tensor, padding: Tensor) -> Tensor:
+        """Encodes; the real tokens, one sequence behind the other."""
+        states = self.model(input_ids=tokens, attention_mask=(~padding).long()).last_hidden_state
+        return states[~padding]
