@@ -152,7 +152,7 @@ class RotaryPositionalEncoding(nn.Module):
         """Turns `x`, queries or keys, by the positions of its tokens."""
         angles = positions[:, None].float().unsqueeze(-1) * _frequencies(self.head_dim, self.base, x.device)
         sin, cos = angles.sin(), angles.cos()
-        even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+        even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
 
 

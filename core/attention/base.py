@@ -105,6 +105,11 @@ def try_out(attention: Attention, *, head_dim: int, query_len: int, key_len: int
     Raises:
         ValueError: What the mechanism says.
     """
-    with torch.no_grad():
-        q, k = torch.zeros(1, 1, query_len, head_dim), torch.zeros(1, 1, key_len, head_dim)
-        attention(q, k, k, is_causal=is_causal)
+    training = attention.training
+    attention.eval()  # dropout would draw, and change the weights that are made after it
+    try:
+        with torch.no_grad():
+            q, k = torch.zeros(1, 1, query_len, head_dim), torch.zeros(1, 1, key_len, head_dim)
+            attention(q, k, k, is_causal=is_causal)
+    finally:
+        attention.train(training)

@@ -25,6 +25,7 @@ from tests.core.helpers import CAUSAL, assert_same, normal, randomise, with_each
 POSITIONS: dict[str, Callable[[], nn.Module]] = {
     "learned": partial(LearnedPositionalEncoding, 40, 8),
     "sinusoidal": partial(SinusoidalPositionalEncoding, 8),
+    "as query_pos": partial(LearnedPositionalEncoding, 40, 8),
 }
 
 
@@ -37,17 +38,24 @@ class Model(nn.Module):
         rotary = RotaryPositionalEncoding if positions == "rotary" else None
         self.decoder = Decoder(8, 2, 2, attention=attention, rotary=rotary, **cross)
         self.encoding = POSITIONS[positions]() if positions in POSITIONS else None
+        self.in_every_layer = positions == "as query_pos"
         randomise(self)
         self.memory = normal(rows, 5, 8, seed=3) if with_memory else None
         self.memory_padding = padding_mask(torch.arange(rows) % 3 + 1, 5) if with_memory else None
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: DecoderCache | None = None) -> Tensor:
+        query_pos = None
         if self.encoding is not None:
-            x = x + self.encoding(x.shape[1], offset=0 if cache is None else cache.past.offset)
+            encoded = self.encoding(x.shape[1], offset=0 if cache is None else cache.past.offset)
+            if self.in_every_layer:
+                query_pos = encoded if encoded.ndim == 3 else encoded[None]
+            else:
+                x = x + encoded
         pos = None if self.memory is None else normal(1, 5, 8, seed=4)
         return self.decoder(
             x,
             self.memory,
+            query_pos=query_pos,
             pos=pos,
             key_padding_mask=padding,
             memory_key_padding_mask=self.memory_padding,
@@ -97,14 +105,35 @@ def schedules(draw) -> list[list[int]]:
 
 
 @with_each(CAUSAL)
-@pytest.mark.parametrize("with_memory", [False, True], ids=["gpt", "with memory"])
-@pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal", "rotary"])
-@given(counts=schedules(), extra=st.integers(0, 2))
-def test_steps_equal_the_whole(positions, with_memory, attention, counts, extra):
-    model = Model(attention, positions=positions, with_memory=with_memory, rows=len(counts[0]))
+@given(counts=schedules(), extra=st.integers(0, 2), with_memory=st.booleans())
+def test_steps_equal_the_whole(attention, counts, extra, with_memory):
+    check_steps(Model(attention, with_memory=with_memory, rows=len(counts[0])), counts, extra)
+
+
+@pytest.mark.parametrize("positions", ["none", "rotary", *POSITIONS])
+@given(counts=schedules(), extra=st.integers(0, 2), with_memory=st.booleans())
+def test_steps_know_their_positions(positions, counts, extra, with_memory):
+    check_steps(Model(FullAttention, positions=positions, with_memory=with_memory, rows=len(counts[0])), counts, extra)
+
+
+def check_steps(model: Model, counts: list[list[int]], extra: int) -> None:
     x = normal(len(counts[0]), 20, 8)
     for stepped, whole in zip(step_by_step(model, x, counts, extra), at_once(model, x, counts), strict=True):
         assert_same(stepped, whole)
+
+
+@with_each(CAUSAL)
+def test_a_mechanism_forgets_padding(attention):
+    """By itself, without a decoder that clears it; what it leaves in a cache is met by later steps."""
+    mechanism, x = attention(), normal(2, 8, 4)
+    whole, cache, past, outputs = mechanism(*[x[:, None]] * 3, is_causal=True), mechanism.make_cache(), Past(), [[], []]
+    for chunk, padding in chunks(x, [[4, 1], [1, 1], [1, 2], [1, 3]]):
+        output = mechanism.decode(*[chunk[:, None]] * 3, cache, past, key_padding_mask=padding)
+        past = past.advance(chunk.shape[1], padding)
+        for row, real in enumerate(~padding):
+            outputs[row].append(output[row, 0, real])
+    for row, length in enumerate((7, 7)):
+        assert_same(torch.cat(outputs[row]), whole[row, 0, :length])
 
 
 @with_each(CAUSAL)

@@ -1,5 +1,7 @@
 """What encoder, decoder and attention cannot honour they refuse, naming it: nothing is accepted and ignored."""
 
+from functools import partial
+
 import jaxtyping
 import pytest
 import torch
@@ -151,6 +153,17 @@ def test_what_cannot_serve_is_refused_when_the_decoder_is_built(arguments, messa
 def test_what_serves_elsewhere_is_not_refused():
     decoder = Decoder(8, 2, 1, attention=OnlyToItself, cross_attention=OnlyBothWays)
     assert decoder(X, MEMORY[:, :2]).shape == X.shape
+
+
+def test_trying_out_draws_nothing():
+    """Else a seed would give other weights where attention has dropout."""
+    weights = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        decoder = Decoder(8, 2, 2, attention=partial(FullAttention, dropout=dropout))
+        assert all(module.training for module in decoder.modules())
+        weights.append(list(decoder.parameters()))
+    assert all(map(torch.equal, *weights))
 
 
 def test_each_layer_has_its_own_attentions():
