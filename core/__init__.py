@@ -1,6 +1,13 @@
 """The Transformer core: attention, positions, encoder, decoder. Knows torch and nothing of tasks, data or Lightning."""
 
-from core.attention import Attention, FixedSparseAttention, FullAttention, LongformerAttention, SparseAttention
+from core.attention import (
+    Attention,
+    FixedSparseAttention,
+    FullAttention,
+    LinearAttention,
+    LongformerAttention,
+    SparseAttention,
+)
 from core.cache import DecoderCache, KeyValueCache
 from core.decoder import Decoder, DecoderLayer
 from core.encoder import Encoder, EncoderLayer
@@ -30,6 +37,7 @@ __all__ = [
     "LayerScale",
     "LearnedPositionalEncoding",
     "LearnedPositionalEncoding2d",
+    "LinearAttention",
     "LongformerAttention",
     "MultiHeadAttention",
     "Packing",

@@ -22,6 +22,7 @@ SEED_TERMS = {
     "core/attention/base.py": ["Attention"],
     "core/attention/full.py": ["FullAttention"],
     "core/attention/sparse.py": ["SparseAttention", "FixedSparseAttention"],
+    "core/attention/linear.py": ["LinearAttention"],
     "core/attention/longformer.py": ["LongformerAttention"],
     "core/multihead.py": ["MultiHeadAttention"],
     "core/feedforward.py": ["FeedForward"],

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from core import MultiHeadAttention
-from core.attention import Attention, LongformerAttention, SparseAttention
-
-LinearAttention = None
+from core.attention import Attention, LinearAttention, LongformerAttention, SparseAttention
 from tasks.benchmark.floors import longformer_pairs, sparse_pairs, stride_of
 from tasks.benchmark.peers import BareSDPA, PublishedLongformer, band_sdpa
 from tasks.benchmark.plan import Plan, Shape

@@ -10,6 +10,7 @@ from core import (
     Attention,
     FixedSparseAttention,
     FullAttention,
+    LinearAttention,
     LongformerAttention,
     MultiHeadAttention,
     SparseAttention,
@@ -34,6 +35,7 @@ def by_blocks(make: Callable[[], PatternAttention]) -> Callable[[], PatternAtten
 
 ATTENTIONS: list[Callable[[], Attention]] = [
     FullAttention,
+    LinearAttention,
     by_blocks(lambda: SparseAttention(stride=3)),
     by_blocks(lambda: FixedSparseAttention(stride=3, summary_size=1)),
     by_blocks(lambda: LongformerAttention(window_size=4, num_global_tokens=1)),

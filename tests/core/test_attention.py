@@ -11,11 +11,22 @@ from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.attention import Attention, FixedSparseAttention, FullAttention, LongformerAttention, SparseAttention, blocks
+from core.attention import (
+    Attention,
+    FixedSparseAttention,
+    FullAttention,
+    LinearAttention,
+    LongformerAttention,
+    SparseAttention,
+    blocks,
+    linear_scan,
+    linear_sums,
+)
 from core.cache import Past
 from core.masks import combine_masks, padding_mask
 from tests.core.helpers import by_blocks
@@ -29,6 +40,12 @@ def dense_softmax(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor) -> Tensor:
     scores = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).masked_fill(blocked, -math.inf)
     highest = scores.amax(-1, keepdim=True).clamp(min=-1e30)  # a query without keys has none
     weights = (scores - highest).exp()
+    return weights @ v / weights.sum(-1, keepdim=True).clamp(min=1e-30)
+
+
+def dense_linear(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor) -> Tensor:
+    """Katharopoulos et al. 2020 with every weight written out: `phi(q) phi(k)^T`, divided by the sum over keys."""
+    weights = ((F.elu(q) + 1) @ (F.elu(k) + 1).mT).masked_fill(blocked, 0.0)
     return weights @ v / weights.sum(-1, keepdim=True).clamp(min=1e-30)
 
 
@@ -62,9 +79,12 @@ def longformer(query: int, key: int, _: int, window: int = 4, tokens: int = 0, d
 @pytest.fixture(autouse=True, scope="module")
 def small_chunks():
     """So that a few tokens are several chunks."""
-    size, blocks.CHUNK_ROWS = blocks.CHUNK_ROWS, 8
-    yield
-    blocks.CHUNK_ROWS = size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "CHUNK_ROWS", 8)
+        patch.setattr(linear_sums, "BLOCK", 4)
+        patch.setattr(linear_scan, "CHUNK", {})
+        patch.setattr(linear_scan, "CHUNK_ELSEWHERE", 64)
+        yield
 
 
 @dataclass(frozen=True)
@@ -94,6 +114,13 @@ MECHANISMS = [
             (lambda: FullAttention(dropout=-0.1), "dropout=-0.1"),
         ],
         wide=lambda _: FullAttention(),
+    ),
+    Mechanism(
+        name="linear",
+        make=LinearAttention,
+        oracle=dense_linear,
+        refuses=frozenset({"attn_mask"}),
+        longest=20,
     ),
     Mechanism(
         name="sparse",
