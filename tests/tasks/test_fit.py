@@ -179,6 +179,24 @@ def test_starts_from_an_earlier_run_at_another_size(command, trained, tmp_path):
     assert "num_layers" in wrong.one_line
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("LinearAttention", {}),
+        ("SparseAttention", {"stride": 3}),
+        ("FixedSparseAttention", {"stride": 4, "summary_size": 2}),
+        ("LongformerAttention", {"window_size": 4, "num_global_tokens": 1}),
+    ],
+)
+def test_every_attention_by_flag(command, tmp_path, name, arguments):
+    flags = [f"--model.encoder.attention.{key}={value}" for key, value in arguments.items()]
+    outcome = command("fit", *SMALL, f"--runs={tmp_path}", f"--model.encoder.attention={name}", *flags)
+    assert outcome.code == 0, outcome.err
+    mechanism = load(outcome.run / "checkpoints/best.ckpt", ViTModule).network.encoder.layers[0].attention.attention
+    assert type(mechanism).__name__ == name
+    assert {key: getattr(mechanism, key) for key in arguments} == arguments
+
+
 def test_own_attention_by_flag(command, tmp_path, monkeypatch):
     module = tmp_path / "own_attention.py"
     module.write_text(

@@ -1,0 +1,64 @@
+"""Memory grows with the length as the mechanisms promise: what is kept for the backward pass, and what decoding keeps."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from core import FixedSparseAttention, LinearAttention, LongformerAttention, SparseAttention
+from core.attention import Attention
+from core.cache import Cache, Past
+from tests.core.helpers import normal
+
+
+def kept_for_backward(attention: Attention, length: int, is_causal: bool) -> int:
+    """Bytes, each memory counted once."""
+    sizes: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    q, k, v = (normal(1, 2, length, 8, seed=seed).requires_grad_() for seed in range(3))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        attention(q, k, v, is_causal=is_causal)
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SparseAttention(stride=16),
+        lambda: FixedSparseAttention(stride=16, summary_size=1),
+        LinearAttention,
+        lambda: LongformerAttention(window_size=32, num_global_tokens=2),
+        lambda: LongformerAttention(window_size=32, num_global_tokens=2, dilation=3),
+    ],
+    ids=["sparse", "fixed", "linear", "longformer", "dilated"],
+)
+def test_what_is_kept_for_the_backward_pass_is_linear_in_the_length(make: Callable[[], Attention], is_causal):
+    tokens = 3 * 2 * 2048 * 8 * 4  # q, k and v
+    shorter, longer = (kept_for_backward(make(), length, is_causal) for length in (1024, 2048))
+    assert longer < 2.1 * shorter
+    assert longer < 2.5 * tokens  # no scores: they would be 32 times a token's 8 channels
+
+
+def bytes_of(cache: Cache) -> int:
+    return sum(x.numel() * x.element_size() for x in vars(cache).values() if isinstance(x, Tensor))
+
+
+@pytest.mark.parametrize(
+    "make", [LinearAttention, lambda: LongformerAttention(window_size=4, num_global_tokens=1)], ids=["linear", "window"]
+)
+def test_what_decoding_keeps_does_not_grow(make: Callable[[], Attention]):
+    attention = make()
+    cache, past, sizes = attention.make_cache(), Past(), set()
+    for step in range(40):
+        q, k, v = (normal(2, 2, 1, 8, seed=3 * step + part) for part in range(3))
+        attention.decode(q, k, v, cache, past)
+        past = past.advance(1, None)
+        sizes.add(bytes_of(cache))
+    assert len(sizes) == 1
