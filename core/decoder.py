@@ -154,6 +154,15 @@ class Decoder(nn.Module):
 
     Raises:
         ValueError: If `num_layers` is less than 1, or a layer refuses its arguments.
+
+    Token by token with a cache is the same as all at once:
+
+    >>> decoder, x = Decoder(8, 2, 1, cross_attention=None).eval(), torch.ones(1, 3, 8)
+    >>> with torch.inference_mode():
+    ...     cache = decoder.make_cache()
+    ...     steps = [decoder(x[:, step : step + 1], cache=cache) for step in range(3)]
+    ...     torch.allclose(torch.cat(steps, dim=1), decoder(x), atol=1e-6)
+    True
     """
 
     def __init__(

@@ -68,6 +68,13 @@ def record_attention(
 
     Raises:
         ValueError: If the model has no layer of a name, or a layer no head of a number.
+
+    >>> from core import Encoder
+    >>> encoder = Encoder(8, 2, 1)
+    >>> with record_attention(encoder) as recorded:
+    ...     _ = encoder(torch.ones(1, 3, 8))
+    >>> recorded["layers.0.attention"][0].shape
+    torch.Size([1, 2, 3, 3])
     """
     mechanisms = {
         name.removesuffix(".attention"): module

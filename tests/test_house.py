@@ -15,7 +15,7 @@ COMPOSITION_ROOT = "tasks/cli.py"
 READS_TIMM = "tasks/vit/published.py"
 """Reads what timm has published: by name, and in the layouts that timm's own filter converts. Builds nothing of it."""
 
-RUNS_SDPA = ["tasks/benchmark/peers.py", "tasks/benchmark/language_peers.py"]
+RUNS_SDPA = ["tasks/benchmark/attention/peers.py", "tasks/benchmark/speed/language_peers.py"]
 """Holds torch's bare SDPA beside the core's attention, to see what the core costs. No network is built of it."""
 
 SEED_TERMS = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -72,18 +73,66 @@ class Part:
     replaces: bool = False
 
 
-def attend_in_blocks(q: HeadQueries, k: HeadKeys, v: HeadKeys, parts: Sequence[Part]) -> HeadQueries:
+@dataclass(frozen=True)
+class Layout:
+    """How keys and values are laid out for the parts' views: some of them once more in front, empty places around all.
+
+    Attributes:
+        before: Empty places before the tokens.
+        after: Empty places behind them.
+        front_size: How many tokens stand in front once more.
+        front: Gives these from tokens with their empty places: (batch, heads, places, width) -> (batch, heads, ...,
+            width), a view.
+    """
+
+    before: int
+    after: int
+    front_size: int = 0
+    front: View = lambda x: x[:, :, :0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Lays out."""
+        places = F.pad(x, (0, 0, self.before, self.after))
+        return torch.cat([self.front(places).flatten(2, -2), places], dim=2) if self.front_size else places
+
+    def copy(self, x: Tensor) -> Tensor:
+        """The same where no derivative is wanted, in one pass over memory."""
+        length = x.shape[2]
+        laid = _like_tokens(x, self.front_size + self.before + length + self.after)
+        places = laid[:, :, self.front_size :]
+        places[:, :, : self.before] = 0.0
+        places[:, :, self.before : self.before + length] = x
+        places[:, :, self.before + length :] = 0.0
+        if self.front_size:
+            laid[:, :, : self.front_size] = self.front(places).flatten(2, -2)
+        return laid
+
+    def take_back(self, laid: Tensor, length: int) -> Tensor:
+        """The derivative of laying out: what a token got in both of its places, in the memory of `laid`."""
+        places = laid[:, :, self.front_size :]
+        if self.front_size:
+            once_more = self.front(places)
+            once_more.add_(laid[:, :, : self.front_size].reshape(once_more.shape))
+        return places[:, :, self.before : self.before + length]
+
+
+def attend_in_blocks(
+    q: HeadQueries, k: HeadQueries, v: HeadQueries, parts: Sequence[Part], layout: Layout, tail: int
+) -> HeadQueries:
     """Softmax attention of each query over the keys that the parts give it; zeros for a query without keys.
 
     Args:
-        q: Queries, every one of them in some part.
-        k: Keys, laid out as the parts' views expect them.
-        v: Values, laid out as the keys.
-        parts: The pattern.
+        q: Queries.
+        k: Keys, one a query.
+        v: Values, one a key.
+        parts: The pattern; every query is in some part.
+        layout: Where the parts find keys and values.
+        tail: How many empty queries the parts have behind the others.
     """
     if q.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _Fused.apply(parts, q, k, v)
-    return _attend_plainly(q, k, v, parts)
+        return _Fused.apply(parts, layout, tail, q, k, v)
+    mixed = _attend_plainly(F.pad(q, (0, 0, 0, tail)), layout(k), layout(v), parts)
+    return mixed[:, :, : q.shape[2]]
 
 
 def _attend_plainly(q: HeadQueries, k: HeadKeys, v: HeadKeys, parts: Sequence[Part]) -> HeadQueries:
@@ -114,8 +163,10 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, parts: Sequence[Part], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        mixed = _like_tokens(q)
+    def forward(ctx: Any, parts: Sequence[Part], layout: Layout, tail: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        length = q.shape[2]
+        q, k, v = Layout(0, tail).copy(q) if tail else q, layout.copy(k), layout.copy(v)
+        mixed = _like_tokens(q, q.shape[2])
         sums = torch.empty(*q.shape[:3], 1, dtype=torch.promote_types(q.dtype, torch.float32))
         for part in parts:
             for rows, keys, bias in _chunks(part, q, sums.dtype):
@@ -130,21 +181,30 @@ class _Fused(torch.autograd.Function):
                 rows(mixed).copy_(out)
                 rows(sums).copy_(sum_)
         lost = sums < LOWEST / 2
-        ctx.parts, ctx.lost = parts, lost if bool(lost.any()) else None
+        ctx.lost = lost if bool(lost.any()) else None
         if ctx.lost is not None:
             mixed.masked_fill_(lost, 0.0)
+        ctx.parts, ctx.layout, ctx.tail = parts, layout, tail
         ctx.save_for_backward(q, k, v, mixed, sums)
-        return mixed
+        return mixed[:, :, :length] if tail else mixed
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, mixed, sums = ctx.saved_tensors
+        length = grad.shape[2]
+        if ctx.tail:
+            grad = Layout(0, ctx.tail).copy(grad)
         if ctx.lost is not None:
             grad = grad.masked_fill(ctx.lost, 0.0)
-        dq, dk, dv = (_like_tokens(x).zero_() for x in (q, k, v))
-        sums = sums.clone()
-        for part in reversed(ctx.parts):
+        dq, dk, dv = (_like_tokens(x, x.shape[2]) for x in (q, k, v))
+        dk.zero_()
+        dv.zero_()
+        for number, part in enumerate(ctx.parts):
+            valid = sums.clone()
+            for later in ctx.parts[number + 1 :]:
+                if later.replaces:
+                    later.queries(valid).fill_(-LOWEST)  # the weights of these queries then vanish
             for rows, keys, bias in _chunks(part, q, sums.dtype):
                 gradients = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
                     rows(grad),
@@ -152,25 +212,27 @@ class _Fused(torch.autograd.Function):
                     keys(k),
                     keys(v),
                     rows(mixed),
-                    rows(sums).squeeze(-1).contiguous(),
+                    rows(valid).squeeze(-1).contiguous(),
                     0.0,
                     False,
                     attn_mask=bias,
                 )
-                rows(dq).add_(gradients[0])
+                if part.extends or part.replaces:
+                    rows(dq).add_(gradients[0])
+                else:
+                    rows(dq).copy_(gradients[0])
                 keys.add(dk, gradients[1])
                 keys.add(dv, gradients[2])
-            if part.replaces:
-                part.queries(sums).fill_(-LOWEST)  # the earlier parts' weights of these queries then vanish
-        return None, dq, dk, dv
+        taken = (ctx.layout.take_back(x, length) for x in (dk, dv))
+        return None, None, None, dq[:, :, :length], *taken
 
 
-def _like_tokens(x: Tensor) -> Tensor:
+def _like_tokens(x: Tensor, length: int) -> Tensor:
     """Empty, of the shape (batch, heads, length, head_dim), but with a token's heads side by side in memory.
 
     Where projections read and write heads, nothing has then to be copied.
     """
-    batch, heads, length, head_dim = x.shape
+    batch, heads, _, head_dim = x.shape
     return x.new_empty(batch, length, heads, head_dim).transpose(1, 2)
 
 

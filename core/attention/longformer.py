@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from core.attention.base import without_padding
-from core.attention.blocks import Part, attend_in_blocks, blocks_for, in_blocks, shared
+from core.attention.blocks import Layout, Part, attend_in_blocks, blocks_for, in_blocks, shared
 from core.attention.full import masked_softmax_attention
 from core.attention.pattern import Padding, PatternAttention
 from core.cache import Cache, Past, refuse_gradients
@@ -67,9 +67,6 @@ class LongformerAttention(PatternAttention):
         blocks = blocks_for(length, span)
         tail = blocks * span - length
 
-        def lay_out(x: Tensor) -> Tensor:
-            return torch.cat([x[:, :, :count], F.pad(x, (0, 0, span, span + tail))], dim=2)
-
         # In the window, global tokens are left out: every query has them already.
         twice = padding | (torch.arange(length, device=q.device) < count)
         left_out = torch.cat([padding[:, :count], F.pad(twice, (span, span + tail), value=True)], dim=1)
@@ -78,7 +75,8 @@ class LongformerAttention(PatternAttention):
         ]
         if count:
             parts.append(self._of_global_tokens(padding, count + span, is_causal=is_causal))
-        return attend_in_blocks(F.pad(q, (0, 0, 0, tail)), lay_out(k), lay_out(v), parts)[:, :, :length]
+        layout = Layout(span, span + tail, count, lambda x: x[:, :, span : span + count])
+        return attend_in_blocks(q, k, v, parts, layout, tail)
 
     def _window(
         self, left_out: Bool[Tensor, "#batch places"], count: int, blocks: int, residue: int, *, is_causal: bool

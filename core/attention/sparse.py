@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from core.attention.base import without_padding
-from core.attention.blocks import Part, attend_in_blocks, blocks_for, in_blocks, in_columns, shared
+from core.attention.blocks import Layout, Part, attend_in_blocks, blocks_for, in_blocks, in_columns, shared
 from core.attention.full import masked_softmax_attention
 from core.attention.pattern import Padding, PatternAttention
 from core.cache import Cache, KeyValueCache, Past
@@ -93,13 +93,12 @@ class SparseAttention(_CausalGather):
         stride, length = self.stride, q.shape[2]
         blocks = blocks_for(length, stride)
         tail = blocks * stride - length
-        keys, values = (F.pad(x, (0, 0, stride, stride + tail)) for x in (k, v))
         left_out = F.pad(padding, (stride, stride + tail), value=True)
         parts = [
             self._near(left_out, blocks, is_causal=is_causal),
             self._far(left_out, blocks, is_causal=is_causal),
         ]
-        return attend_in_blocks(F.pad(q, (0, 0, 0, tail)), keys, values, parts)[:, :, :length]
+        return attend_in_blocks(q, k, v, parts, Layout(stride, stride + tail), tail)
 
     def _near(self, left_out: Bool[Tensor, "#batch places"], blocks: int, *, is_causal: bool) -> Part:
         """Blocks of a stride, each with the keys around it: A^(1)."""
@@ -186,11 +185,13 @@ class FixedSparseAttention(_CausalGather):
         blocks = blocks_for(length, rows)
         tail = blocks * rows - length
 
-        def lay_out(x: Tensor) -> Tensor:
-            return torch.cat([x.unflatten(2, (blocks, rows))[:, :, :, rows - size :].flatten(2, 3), x], dim=2)
+        def summaries(x: Tensor) -> Tensor:
+            return x.unflatten(2, (blocks, rows))[:, :, :, rows - size :]
 
+        layout = Layout(0, tail, blocks * size, summaries)
         own = partial(in_blocks, first=blocks * size, blocks=blocks, rows=rows)
-        left_out = lay_out(F.pad(padding, (0, tail), value=True)[:, None, :, None])
+        places = F.pad(padding, (0, tail), value=True)[:, None, :, None]
+        left_out = torch.cat([summaries(places).flatten(2, 3), places], dim=2)
         block = torch.arange(blocks, device=q.device)
         of_summary = block.repeat_interleave(size)
         hidden = of_summary >= block[:, None] if is_causal else of_summary == block[:, None]  # its own it has already
@@ -203,5 +204,4 @@ class FixedSparseAttention(_CausalGather):
             band=F.pad(band, (blocks * size, 0)),
             blocked=torch.cat([left_out[:, 0, None, : blocks * size, 0] | hidden, own(left_out)[:, :, 0, :, 0]], dim=2),
         )
-        keys, values = (lay_out(F.pad(x, (0, 0, 0, tail))) for x in (k, v))
-        return attend_in_blocks(F.pad(q, (0, 0, 0, tail)), keys, values, [part])[:, :, :length]
+        return attend_in_blocks(q, k, v, [part], layout, tail)

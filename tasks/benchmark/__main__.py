@@ -26,13 +26,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str], command: str, **options: Any) -> Path:
     if command == "speed":
-        from tasks.benchmark.speed import run_speed
+        from tasks.benchmark.speed.run import run_speed
 
         return run_speed(**options)
-    from tasks.benchmark.plan import Plan
+    from tasks.benchmark.attention.plan import Plan
 
     plan = Plan(**options)
-    from tasks.benchmark.attention import run_attention
+    from tasks.benchmark.attention.run import run_attention
 
     return run_attention(plan, args)
 

@@ -5,7 +5,7 @@ import difflib
 from pathlib import Path
 from typing import NoReturn
 
-from tasks.benchmark.plan import ATTENTIONS, CAUSAL
+from tasks.benchmark.attention.plan import ATTENTIONS, CAUSAL
 from tasks.errors import UsageError
 
 

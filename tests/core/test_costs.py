@@ -1,4 +1,4 @@
-"""Memory grows with the length as the mechanisms promise: what is kept for the backward pass, and what decoding keeps."""
+"""Memory grows with the length as promised: what is kept for the backward pass, and what decoding keeps."""
 
 from collections.abc import Callable
 

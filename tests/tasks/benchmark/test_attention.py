@@ -14,20 +14,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core import MultiHeadAttention
 from core.attention import LongformerAttention, SparseAttention
-from tasks.benchmark import points
 from tasks.benchmark.__main__ import main
 from tasks.benchmark.arguments import parser
-from tasks.benchmark.contenders import CONTENDERS, taking_part
-from tasks.benchmark.floors import FLOORS, TILE, attention_products, longformer_pairs, sparse_pairs, stride_of
-from tasks.benchmark.growth import crossover, exponent
-from tasks.benchmark.layers import Trail, step_of_layer
-from tasks.benchmark.limits import available_memory, foresee_seconds, is_out_of_memory, limit_memory
+from tasks.benchmark.attention import points
+from tasks.benchmark.attention.contenders import CONTENDERS, taking_part
+from tasks.benchmark.attention.floors import FLOORS, TILE, attention_products, longformer_pairs, sparse_pairs, stride_of
+from tasks.benchmark.attention.growth import crossover, exponent
+from tasks.benchmark.attention.layers import Trail, step_of_layer
+from tasks.benchmark.attention.limits import available_memory, foresee_seconds, is_out_of_memory, limit_memory
+from tasks.benchmark.attention.peers import BareSDPA, PublishedLongformer, band_mask, band_sdpa
+from tasks.benchmark.attention.plan import ATTENTIONS, OURS, Plan, Shape
+from tasks.benchmark.attention.plot import as_png
+from tasks.benchmark.attention.rows import CSV_COLUMNS, ratio, rows_of
+from tasks.benchmark.attention.summary import summarise
 from tasks.benchmark.measure import floor_of, in_fresh_process
-from tasks.benchmark.peers import BareSDPA, PublishedLongformer, band_mask, band_sdpa
-from tasks.benchmark.plan import ATTENTIONS, OURS, Plan, Shape
-from tasks.benchmark.plot import as_png
-from tasks.benchmark.rows import CSV_COLUMNS, ratio, rows_of
-from tasks.benchmark.summary import summarise
 
 SIZES = ["--width=16", "--heads=2", "--window=8", "--global-tokens=1"]
 QUICK = [*SIZES, "--rounds=2", "--seconds=0", "--threads=1"]
@@ -164,7 +164,7 @@ def test_every_name_has_a_contender():
 
 
 def test_what_is_not_installed_is_left_out_and_said(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr("tasks.benchmark.contenders.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("tasks.benchmark.attention.contenders.importlib.util.find_spec", lambda _: None)
     only = ["attention", "--attentions=transformers_longformer", *QUICK, "--output", str(tmp_path)]
     assert main(only) == 1
     assert "not installed" in capsys.readouterr().err
@@ -410,7 +410,9 @@ def test_ours_come_first():
     assert ATTENTIONS[: len(OURS)] == OURS
 
 
-@pytest.mark.parametrize("name", ["floors", "growth", "limits", "peers", "report"])
+@pytest.mark.parametrize(
+    "name", ["attention.floors", "attention.growth", "attention.limits", "attention.peers", "report"]
+)
 def test_doctests(name: str):
     result = doctest.testmod(importlib.import_module(f"tasks.benchmark.{name}"))
     assert result.attempted > 0

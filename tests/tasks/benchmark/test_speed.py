@@ -11,9 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.benchmark.__main__ import main
-from tasks.benchmark.cases import CASES
 from tasks.benchmark.measure import Case, Product, floor_of, interleave, peak_memory, quartiles
-from tasks.benchmark.speed import notes, summarise
+from tasks.benchmark.speed.cases import CASES
+from tasks.benchmark.speed.run import notes, summarise
 from tasks.memory import keep_freed_memory
 
 ALL_CASES = [case for cases in CASES.values() for case in cases if not (case.listed and "decoding" in case.name)]

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from tasks.benchmark.contenders import CONTENDERS, need_of
-from tasks.benchmark.layers import Trail, measure_layers
-from tasks.benchmark.limits import GIBIBYTE, foresee_seconds, is_out_of_memory
+from tasks.benchmark.attention.contenders import CONTENDERS, need_of
+from tasks.benchmark.attention.layers import Trail, measure_layers
+from tasks.benchmark.attention.limits import GIBIBYTE, foresee_seconds, is_out_of_memory
+from tasks.benchmark.attention.plan import Plan, Shape
+from tasks.benchmark.attention.rows import FAILED, SKIPPED, Row, measured
 from tasks.benchmark.measure import in_fresh_process
-from tasks.benchmark.plan import Plan, Shape
-from tasks.benchmark.rows import FAILED, SKIPPED, Row, measured
 
 Refused = dict[str, tuple[str, str]]
 """Status and reason of those that take no part, or not to the end, by contender."""

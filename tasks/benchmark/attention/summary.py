@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.benchmark.growth import crossover, exponent
-from tasks.benchmark.plan import OURS, PEERS, direction
-from tasks.benchmark.rows import MEASURED, Row, measured
+from tasks.benchmark.attention.growth import crossover, exponent
+from tasks.benchmark.attention.plan import OURS, PEERS, direction
+from tasks.benchmark.attention.rows import MEASURED, Row, measured
 
 
 def summarise(rows: Sequence[Row], reference: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tasks.benchmark.attention.plan import PEERS, Shape, direction
 from tasks.benchmark.measure import MEBIBYTE
-from tasks.benchmark.plan import PEERS, Shape, direction
 from tasks.benchmark.report import spread, written
 
 Row = dict[str, Any]

@@ -8,9 +8,9 @@ from torch import nn
 
 from core import MultiHeadAttention
 from core.attention import Attention, LinearAttention, LongformerAttention, SparseAttention
-from tasks.benchmark.floors import longformer_pairs, sparse_pairs, stride_of
-from tasks.benchmark.peers import BareSDPA, PublishedLongformer, band_sdpa
-from tasks.benchmark.plan import Plan, Shape
+from tasks.benchmark.attention.floors import longformer_pairs, sparse_pairs, stride_of
+from tasks.benchmark.attention.peers import BareSDPA, PublishedLongformer, band_sdpa
+from tasks.benchmark.attention.plan import Plan, Shape
 
 
 @dataclass(frozen=True)

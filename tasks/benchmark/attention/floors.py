@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
+from tasks.benchmark.attention.plan import Shape
 from tasks.benchmark.measure import Product
-from tasks.benchmark.plan import Shape
 
 TILE = 256
 """Side of a tile; of those from 64 to 4,096 keys wide one of the fastest on one thread and the fastest on two, and it

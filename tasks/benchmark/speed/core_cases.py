@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.masks import padding_mask
-from tasks.benchmark.language import BERT, GPT, Greedy
-from tasks.benchmark.language_peers import PlainGPT, PublishedBERT, PublishedGPT2
 from tasks.benchmark.measure import Batch, Case, Product
+from tasks.benchmark.speed.language import BERT, GPT, Greedy
+from tasks.benchmark.speed.language_peers import PlainGPT, PublishedBERT, PublishedGPT2
 
 
 def decoder_products(rows: int, width: int, layers: int, vocab_size: int = 0, repeat: int = 1) -> tuple[Product, ...]:

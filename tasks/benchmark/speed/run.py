@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.benchmark.cases import CASES
 from tasks.benchmark.measure import CONTENDERS, Case, in_fresh_process, measure, prepare
 from tasks.benchmark.report import (
     as_csv,
@@ -20,6 +19,7 @@ from tasks.benchmark.report import (
     spread,
     written,
 )
+from tasks.benchmark.speed.cases import CASES
 from tasks.errors import UsageError
 from tasks.run import make_run_folder, write_whole
 

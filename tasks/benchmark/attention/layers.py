@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from tasks.benchmark.contenders import CONTENDERS, Contender
-from tasks.benchmark.floors import FLOORS
-from tasks.benchmark.limits import GIBIBYTE, limit_memory
+from tasks.benchmark.attention.contenders import CONTENDERS, Contender
+from tasks.benchmark.attention.floors import FLOORS
+from tasks.benchmark.attention.limits import GIBIBYTE, limit_memory
+from tasks.benchmark.attention.plan import Plan, Shape
 from tasks.benchmark.measure import MEBIBYTE, floor_of, interleave, peak_memory, prepare
-from tasks.benchmark.plan import Plan, Shape
 
 
 class Trail:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasks.benchmark.attention.plan import ATTENTIONS, OURS, direction
+from tasks.benchmark.attention.rows import Row, measured
 from tasks.benchmark.measure import MEBIBYTE
-from tasks.benchmark.plan import ATTENTIONS, OURS, direction
-from tasks.benchmark.rows import Row, measured
 
 
 def as_png(rows: Sequence[Row]) -> bytes:

@@ -7,14 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.benchmark.contenders import CONTENDERS, is_installed, taking_part
-from tasks.benchmark.limits import GIBIBYTE, available_memory
-from tasks.benchmark.plan import CAUSAL, Plan
-from tasks.benchmark.plot import as_png
-from tasks.benchmark.points import measure_point
+from tasks.benchmark.attention.contenders import CONTENDERS, is_installed, taking_part
+from tasks.benchmark.attention.limits import GIBIBYTE, available_memory
+from tasks.benchmark.attention.plan import CAUSAL, Plan
+from tasks.benchmark.attention.plot import as_png
+from tasks.benchmark.attention.points import measure_point
+from tasks.benchmark.attention.rows import COLUMNS, CSV_COLUMNS, Row, cells, csv_rows, rows_of
+from tasks.benchmark.attention.summary import summarise
 from tasks.benchmark.report import as_csv, as_markdown, as_table, commit, machine, make_console
-from tasks.benchmark.rows import COLUMNS, CSV_COLUMNS, Row, cells, csv_rows, rows_of
-from tasks.benchmark.summary import summarise
 from tasks.errors import TaskError
 from tasks.run import make_run_folder, write_whole
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from core import Encoder
-from tasks.benchmark.core_cases import CORE_CASES
 from tasks.benchmark.measure import Batch, Case, Product
+from tasks.benchmark.speed.core_cases import CORE_CASES
 from tasks.vit.model import ViT
 
 
