@@ -107,10 +107,7 @@ class MultiHeadAttention(nn.Module):
         if self.rotary is not None:
             positions = Past().positions(query.shape[1], query.device) if packing is None else packing.positions()
             q, k = self.rotary(q, positions), self.rotary(k, positions)
-        if packing is not None:
-            return self._join(self._attend_packed(q, k, v, packing, packing, is_causal=is_causal))
-        mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
-        return self._join(mixed)
+        return self._mix(q, k, v, key_padding_mask, attn_mask, packing, packing, is_causal=is_causal)
 
     def decode(
         self,
@@ -155,25 +152,27 @@ class MultiHeadAttention(nn.Module):
         """Attends from `query` to a memory that `project_memory` has projected; the arguments are `forward`'s."""
         if (packing is None) != (memory_packing is None):
             raise ValueError("packing and memory_packing: query and memory are both packed, or neither is")
-        (q,) = self._split(self._rows(query if query_pos is None else query + query_pos, 0, 1), 1)
-        if packing is not None and memory_packing is not None:
+        if packing is not None:
             packing.check(query, key_padding_mask, attn_mask)
-            mixed = self._attend_packed(q, k, v, packing, memory_packing, is_causal=is_causal)
-        else:
-            mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
-        return self._join(mixed)
+        (q,) = self._split(self._rows(query if query_pos is None else query + query_pos, 0, 1), 1)
+        return self._mix(q, k, v, key_padding_mask, attn_mask, packing, memory_packing, is_causal=is_causal)
 
-    def _attend_packed(
+    def _mix(
         self,
         q: HeadQueries,
         k: HeadKeys,
         v: HeadKeys,
-        packing: Packing,
-        memory_packing: Packing,
+        key_padding_mask: KeyPaddingMask | None,
+        attn_mask: AttentionMask | None,
+        packing: Packing | None,
+        memory_packing: Packing | None,
         *,
         is_causal: bool,
-    ) -> HeadQueries:
-        """Each sequence by itself: no work on padding, and no mask."""
+    ) -> Queries:
+        """The mechanism and the projection out of the heads; packed, each sequence by itself and without a mask."""
+        if packing is None or memory_packing is None:
+            mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, attn_mask=attn_mask, is_causal=is_causal)
+            return self._join(mixed)
         if len(packing.lengths) != len(memory_packing.lengths):
             raise ValueError(
                 f"packing has {len(packing.lengths)} sequences, memory_packing {len(memory_packing.lengths)}"
@@ -185,7 +184,7 @@ class MultiHeadAttention(nn.Module):
             if one.shape[2]
         ]
         # Joined with a token's heads side by side, as `out_proj` reads them.
-        return torch.cat([one.transpose(1, 2) for one in mixed], dim=1).transpose(1, 2) if mixed else q
+        return self._join(torch.cat([one.transpose(1, 2) for one in mixed], dim=1).transpose(1, 2) if mixed else q)
 
     def _join(self, mixed: HeadQueries) -> Queries:
         return self.out_proj(mixed.transpose(1, 2).flatten(2))

@@ -7,6 +7,7 @@ Time and memory are those of the blocks alone.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,12 +92,7 @@ class Layout:
     front: View = lambda x: x[:, :, :0]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Lays out."""
-        places = F.pad(x, (0, 0, self.before, self.after))
-        return torch.cat([self.front(places).flatten(2, -2), places], dim=2) if self.front_size else places
-
-    def copy(self, x: Tensor) -> Tensor:
-        """The same where no derivative is wanted, in one pass over memory."""
+        """Lays out, in one pass over memory."""
         length = x.shape[2]
         laid = _like_tokens(x, self.front_size + self.before + length + self.after)
         places = laid[:, :, self.front_size :]
@@ -116,6 +112,49 @@ class Layout:
         return places[:, :, self.before : self.before + length]
 
 
+def neighbourhood(
+    left_out: Bool[Tensor, "#batch places"],
+    *,
+    front_size: int,
+    blocks: int,
+    rows: int,
+    reach: int,
+    is_causal: bool,
+    step: int = 1,
+    residue: int = 0,
+) -> Part:
+    """Blocks of queries, each with the keys at most `reach` tokens away and with those in front.
+
+    Keys are laid out as: those in front, an empty block, all tokens, an empty block.
+
+    Args:
+        left_out: True = blocked, for every query; by the keys' places.
+        front_size: How many keys stand in front.
+        blocks: Number of blocks.
+        rows: Queries of a block, at least `reach`.
+        reach: Distance of the farthest key.
+        is_causal: Blocks the future, but not in front.
+        step: Distance of neighbours, in tokens.
+        residue: Which of the `step` sequences of neighbours.
+    """
+    view = partial(in_blocks, blocks=blocks, rows=rows, step=step, residue=residue)
+    sides = (0, 1) if is_causal else (0, 1, 2)
+    keys: list[View] = [partial(shared, first=0, count=front_size, blocks=blocks)] if front_size else []
+    keys += [partial(view, first=front_size + side * rows * step) for side in sides]
+    query = torch.arange(rows, device=left_out.device)[:, None] + rows
+    key = torch.arange(len(sides) * rows, device=left_out.device)
+    band = (key - query).abs() > reach
+    if is_causal:
+        band = band | (key > query)
+    places = left_out[:, None, :, None]
+    return Part(
+        queries=partial(view, first=0),
+        keys=keys,
+        band=F.pad(band, (front_size, 0)),
+        blocked=torch.cat([one(places)[:, :, 0, :, 0] for one in keys], dim=2),
+    )
+
+
 def attend_in_blocks(
     q: HeadQueries, k: HeadQueries, v: HeadQueries, parts: Sequence[Part], layout: Layout, tail: int
 ) -> HeadQueries:
@@ -131,7 +170,7 @@ def attend_in_blocks(
     """
     if q.device.type == "cpu" and not torch.compiler.is_compiling():
         return _Fused.apply(parts, layout, tail, q, k, v)
-    mixed = _attend_plainly(F.pad(q, (0, 0, 0, tail)), layout(k), layout(v), parts)
+    mixed = _attend_plainly(Layout(0, tail)(q), layout(k), layout(v), parts)
     return mixed[:, :, : q.shape[2]]
 
 
@@ -165,7 +204,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parts: Sequence[Part], layout: Layout, tail: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         length = q.shape[2]
-        q, k, v = Layout(0, tail).copy(q) if tail else q, layout.copy(k), layout.copy(v)
+        q, k, v = Layout(0, tail)(q) if tail else q, layout(k), layout(v)
         mixed = _like_tokens(q, q.shape[2])
         sums = torch.empty(*q.shape[:3], 1, dtype=torch.promote_types(q.dtype, torch.float32))
         for part in parts:
@@ -194,7 +233,7 @@ class _Fused(torch.autograd.Function):
         q, k, v, mixed, sums = ctx.saved_tensors
         length = grad.shape[2]
         if ctx.tail:
-            grad = Layout(0, ctx.tail).copy(grad)
+            grad = Layout(0, ctx.tail)(grad)
         if ctx.lost is not None:
             grad = grad.masked_fill(ctx.lost, 0.0)
         dq, dk, dv = (_like_tokens(x, x.shape[2]) for x in (q, k, v))

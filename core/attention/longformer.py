@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from core.attention.base import without_padding
-from core.attention.blocks import Layout, Part, attend_in_blocks, blocks_for, in_blocks, shared
+from core.attention.blocks import Layout, Part, attend_in_blocks, blocks_for, neighbourhood, shared
 from core.attention.full import masked_softmax_attention
 from core.attention.pattern import Padding, PatternAttention
 from core.cache import Cache, Past, refuse_gradients
@@ -71,34 +71,22 @@ class LongformerAttention(PatternAttention):
         twice = padding | (torch.arange(length, device=q.device) < count)
         left_out = torch.cat([padding[:, :count], F.pad(twice, (span, span + tail), value=True)], dim=1)
         parts = [
-            self._window(left_out, count, blocks, residue, is_causal=is_causal) for residue in range(self.dilation)
+            neighbourhood(
+                left_out,
+                front_size=count,
+                blocks=blocks,
+                rows=self.rows,
+                reach=self.reach,
+                is_causal=is_causal,
+                step=self.dilation,
+                residue=residue,
+            )
+            for residue in range(self.dilation)
         ]
         if count:
             parts.append(self._of_global_tokens(padding, count + span, is_causal=is_causal))
         layout = Layout(span, span + tail, count, lambda x: x[:, :, span : span + count])
         return attend_in_blocks(q, k, v, parts, layout, tail)
-
-    def _window(
-        self, left_out: Bool[Tensor, "#batch places"], count: int, blocks: int, residue: int, *, is_causal: bool
-    ) -> Part:
-        """Blocks of queries, each with the blocks of keys beside it and the global tokens."""
-        sizes = {"blocks": blocks, "rows": self.rows, "step": self.dilation, "residue": residue}
-        span = self.rows * self.dilation
-        sides = (0, 1) if is_causal else (0, 1, 2)
-        keys = [partial(shared, first=0, count=count, blocks=blocks)]
-        keys += [partial(in_blocks, first=count + side * span, **sizes) for side in sides]
-        query = torch.arange(self.rows, device=left_out.device)[:, None] + self.rows
-        key = torch.arange(len(sides) * self.rows, device=left_out.device)
-        band = (key - query).abs() > self.reach
-        if is_causal:
-            band = band | (key > query)
-        places = left_out[:, None, :, None]
-        return Part(
-            queries=partial(in_blocks, first=0, **sizes),
-            keys=keys,
-            band=F.pad(band, (count, 0)),
-            blocked=torch.cat([view(places)[:, :, 0, :, 0] for view in keys], dim=2),
-        )
 
     def _of_global_tokens(self, padding: Padding, first: int, *, is_causal: bool) -> Part:
         """The global tokens as queries: one block, with all tokens."""

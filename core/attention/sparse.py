@@ -1,5 +1,6 @@
 """Sparse Transformers' two patterns: strided and fixed (Child et al. 2019)."""
 
+from abc import abstractmethod
 from functools import partial
 
 import torch
@@ -8,7 +9,16 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from core.attention.base import without_padding
-from core.attention.blocks import Layout, Part, attend_in_blocks, blocks_for, in_blocks, in_columns, shared
+from core.attention.blocks import (
+    Layout,
+    Part,
+    attend_in_blocks,
+    blocks_for,
+    in_blocks,
+    in_columns,
+    neighbourhood,
+    shared,
+)
 from core.attention.full import masked_softmax_attention
 from core.attention.pattern import Padding, PatternAttention
 from core.cache import Cache, KeyValueCache, Past
@@ -18,9 +28,9 @@ from core.types import HeadQueries
 class _CausalGather(PatternAttention):
     """Decodes from a cache of all tokens by gathering the few that the pattern lets a new one see."""
 
+    @abstractmethod
     def seen_from(self, position: Int[Tensor, "rows 1"], longest: int) -> Int[Tensor, "rows seen"]:
         """The positions that a token sees of its past, itself included, among `longest`; -1 fills up."""
-        raise NotImplementedError
 
     def decode(
         self,
@@ -95,30 +105,13 @@ class SparseAttention(_CausalGather):
         tail = blocks * stride - length
         left_out = F.pad(padding, (stride, stride + tail), value=True)
         parts = [
-            self._near(left_out, blocks, is_causal=is_causal),
+            neighbourhood(left_out, front_size=0, blocks=blocks, rows=stride, reach=stride, is_causal=is_causal),
             self._far(left_out, blocks, is_causal=is_causal),
         ]
         return attend_in_blocks(q, k, v, parts, Layout(stride, stride + tail), tail)
 
-    def _near(self, left_out: Bool[Tensor, "#batch places"], blocks: int, *, is_causal: bool) -> Part:
-        """Blocks of a stride, each with the keys around it: A^(1)."""
-        sides = (0, 1) if is_causal else (0, 1, 2)
-        keys = [partial(in_blocks, first=side * self.stride, blocks=blocks, rows=self.stride) for side in sides]
-        query = torch.arange(self.stride, device=left_out.device)[:, None] + self.stride
-        key = torch.arange(len(sides) * self.stride, device=left_out.device)
-        band = (key - query).abs() > self.stride
-        if is_causal:
-            band = band | (key > query)
-        places = left_out[:, None, :, None]
-        return Part(
-            queries=partial(in_blocks, first=0, blocks=blocks, rows=self.stride),
-            keys=keys,
-            band=band,
-            blocked=torch.cat([view(places)[:, :, 0, :, 0] for view in keys], dim=2),
-        )
-
     def _far(self, left_out: Bool[Tensor, "#batch places"], blocks: int, *, is_causal: bool) -> Part:
-        """Tokens a multiple of the stride apart, without those that `_near` has: A^(2)."""
+        """Tokens a multiple of the stride apart, without those of the neighbourhood, A^(1): A^(2)."""
         keys = partial(in_columns, first=self.stride, rows=blocks, columns=self.stride)
         row = torch.arange(blocks, device=left_out.device)
         band = (row - row[:, None]).abs() <= 1
