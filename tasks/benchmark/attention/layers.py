@@ -8,8 +8,8 @@ import torch
 
 from tasks.benchmark.attention.contenders import CONTENDERS, Contender
 from tasks.benchmark.attention.floors import FLOORS
-from tasks.benchmark.attention.limits import GIBIBYTE, limit_memory
-from tasks.benchmark.attention.plan import Plan, Shape
+from tasks.benchmark.attention.limits import limit_memory
+from tasks.benchmark.attention.plan import GIBIBYTE, Plan, Shape
 from tasks.benchmark.measure import MEBIBYTE, floor_of, interleave, peak_memory, prepare
 
 

@@ -5,8 +5,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-GIBIBYTE = 2**30
-
 
 def available_memory() -> int:
     """Bytes that a new process can have without swapping; the whole memory where the system does not say.

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tasks.benchmark.attention.contenders import CONTENDERS, need_of
 from tasks.benchmark.attention.layers import Trail, measure_layers
-from tasks.benchmark.attention.limits import GIBIBYTE, foresee_seconds, is_out_of_memory
-from tasks.benchmark.attention.plan import Plan, Shape
+from tasks.benchmark.attention.limits import foresee_seconds, is_out_of_memory
+from tasks.benchmark.attention.plan import GIBIBYTE, Plan, Shape
 from tasks.benchmark.attention.rows import FAILED, SKIPPED, Row, measured
 from tasks.benchmark.measure import in_fresh_process
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.attention.contenders import CONTENDERS, is_installed, taking_part
-from tasks.benchmark.attention.limits import GIBIBYTE, available_memory
-from tasks.benchmark.attention.plan import CAUSAL, Plan
+from tasks.benchmark.attention.limits import available_memory
+from tasks.benchmark.attention.plan import CAUSAL, GIBIBYTE, Plan
 from tasks.benchmark.attention.plot import as_png
 from tasks.benchmark.attention.points import measure_point
 from tasks.benchmark.attention.rows import COLUMNS, CSV_COLUMNS, Row, cells, csv_rows, rows_of

@@ -7,7 +7,7 @@ from torch import nn
 
 from core import Encoder
 from tasks.benchmark.measure import Batch, Case, Product
-from tasks.benchmark.speed.core_cases import CORE_CASES
+from tasks.benchmark.speed.core_cases import CORE_CASES, attention_products
 from tasks.vit.model import ViT
 
 
@@ -57,13 +57,11 @@ def vit_products(
     """
     cells = (image_size // patch_size) ** 2
     tokens = cells + 1
-    head_dim = width // heads
     last = batch * (tokens if outputs is None else outputs)
     return (
         Product(batch * cells, 3 * patch_size**2, width, input_grad=False),
         Product(batch * tokens, width, 3 * width, repeat=layers),
-        Product(tokens, head_dim, tokens, batch=batch * heads, repeat=layers),
-        Product(tokens, tokens, head_dim, batch=batch * heads, repeat=layers),
+        *attention_products(batch, tokens, tokens, width, heads, layers),
         Product(batch * tokens, width, width, repeat=layers),
         Product(batch * tokens, width, 4 * width, repeat=layers - 1),
         Product(batch * tokens, 4 * width, width, repeat=layers - 1),

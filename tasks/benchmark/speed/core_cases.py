@@ -8,7 +8,7 @@ from torch import nn
 
 from core.masks import padding_mask
 from tasks.benchmark.measure import Batch, Case, Product
-from tasks.benchmark.speed.language import BERT, GPT, Greedy
+from tasks.benchmark.speed.language import BERT, GPT, Greedy, Sizes
 from tasks.benchmark.speed.language_peers import PlainGPT, PublishedBERT, PublishedGPT2
 
 
@@ -43,7 +43,7 @@ def gpt_case(
     name: str, peer: str, *, batch: int, length: int, width: int, layers: int, heads: int, vocab_size: int, listed: bool
 ) -> Case:
     """GPT's train step; the peer is transformers' GPT-2, or the same by hand with the exact GELU, as nanoGPT has it."""
-    sizes = (vocab_size, length, width, layers, heads)
+    sizes = Sizes(vocab_size, length, width, layers, heads)
     by_hand = peer == "by hand"
     products = decoder_products(batch * length, width, layers, vocab_size)
     products += attention_products(batch, length, length, width, heads, layers)
@@ -52,8 +52,8 @@ def gpt_case(
         title=f"GPT, width {width}, {layers} layers, {heads} heads, {length} tokens, vocabulary {vocab_size}, "
         f"batch {batch}",
         peer_name=peer,
-        ours=partial(GPT, *sizes, approximate="none" if by_hand else "tanh"),
-        peer=partial(PlainGPT if by_hand else PublishedGPT2, *sizes),
+        ours=partial(GPT, sizes, approximate="none" if by_hand else "tanh"),
+        peer=partial(PlainGPT if by_hand else PublishedGPT2, sizes),
         batch=partial(_tokens, batch, length, vocab_size),
         products=products,
         ours_products=products,
@@ -87,7 +87,7 @@ def packed_case(
     padded = decoder_products(sequences * longest, width, layers)
     padded += attention_products(sequences, longest, longest, width, heads, layers)
     vocab_size = 1024
-    sizes = (vocab_size, longest, width, layers, heads)
+    sizes = Sizes(vocab_size, longest, width, layers, heads)
     products = decoder_products(sum(lengths), width, layers)
     for length in lengths:
         products += attention_products(1, length, length, width, heads, layers)
@@ -96,8 +96,8 @@ def packed_case(
         title=f"BERT's encoder, width {width}, {layers} layers, {heads} heads, {sequences} sequences of {shortest} to "
         f"{longest} tokens, vocabulary {vocab_size}",
         peer_name=peer,
-        ours=partial(BERT, *sizes, packed=True),
-        peer=partial(BERT, *sizes, packed=False) if peer == "ours, padded" else partial(PublishedBERT, *sizes),
+        ours=partial(BERT, sizes, packed=True),
+        peer=partial(BERT, sizes, packed=False) if peer == "ours, padded" else partial(PublishedBERT, sizes),
         batch=partial(_unequal, lengths, vocab_size, width),
         products=products,
         ours_products=products,
@@ -108,8 +108,8 @@ def packed_case(
     )
 
 
-def _greedy(sizes: tuple[int, int, int, int, int], count: int) -> nn.Module:
-    return Greedy(GPT(*sizes), count)
+def _greedy(sizes: Sizes, count: int) -> nn.Module:
+    return Greedy(GPT(sizes), count)
 
 
 def decoding_case(
@@ -125,7 +125,7 @@ def decoding_case(
     listed: bool,
 ) -> Case:
     """Greedy decoding with a cache, beside transformers' `generate`."""
-    sizes = (vocab_size, prompt + count, width, layers, heads)
+    sizes = Sizes(vocab_size, prompt + count, width, layers, heads)
     products = decoder_products(batch * prompt, width, layers)
     products += attention_products(batch, prompt, prompt, width, heads, layers)
     products += decoder_products(batch, width, layers, repeat=count - 1)
@@ -138,7 +138,7 @@ def decoding_case(
         f"prompt of {prompt}, batch {batch}",
         peer_name="transformers",
         ours=partial(_greedy, sizes, count),
-        peer=partial(PublishedGPT2, *sizes, count=count),
+        peer=partial(PublishedGPT2, sizes, count=count),
         batch=partial(_tokens, batch, prompt, vocab_size),
         products=products,
         ours_products=products,

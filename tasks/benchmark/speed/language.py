@@ -1,5 +1,6 @@
 """Small language models, as a task would build them out of the core: what `speed --task core` measures."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -9,27 +10,40 @@ from torch import Tensor, nn
 from core import Decoder, DecoderCache, Encoder, LearnedPositionalEncoding, Packing
 
 
-class GPT(nn.Module):
-    """GPT-2 (Radford et al. 2019): a pre-norm decoder without an encoder; its head shares the embedding's weight.
+@dataclass(frozen=True)
+class Sizes:
+    """A language model's sizes, the same for ours and for its peer.
 
-    Args:
+    Attributes:
         vocab_size: Number of tokens.
         block_size: Longest sequence.
         width: Width of a token.
         layers: Number of layers.
         heads: Heads of each layer.
+    """
+
+    vocab_size: int
+    block_size: int
+    width: int
+    layers: int
+    heads: int
+
+
+class GPT(nn.Module):
+    """GPT-2 (Radford et al. 2019): a pre-norm decoder without an encoder; its head shares the embedding's weight.
+
+    Args:
+        sizes: The model's sizes.
         approximate: Of GELU: `tanh` as GPT-2 has it, or `none` as nanoGPT has it.
     """
 
-    def __init__(
-        self, vocab_size: int, block_size: int, width: int, layers: int, heads: int, approximate: str = "tanh"
-    ) -> None:
+    def __init__(self, sizes: Sizes, *, approximate: str = "tanh") -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size, width)
-        self.position = LearnedPositionalEncoding(block_size, width)
+        self.embedding = nn.Embedding(sizes.vocab_size, sizes.width)
+        self.position = LearnedPositionalEncoding(sizes.block_size, sizes.width)
         activation = partial(nn.GELU, approximate=approximate)
-        self.decoder = Decoder(width, heads, layers, cross_attention=None, activation=activation)
-        self.head = nn.Linear(width, vocab_size, bias=False)
+        self.decoder = Decoder(sizes.width, sizes.heads, sizes.layers, cross_attention=None, activation=activation)
+        self.head = nn.Linear(sizes.width, sizes.vocab_size, bias=False)
         self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "tokens vocab_size"]:
@@ -52,20 +66,16 @@ class BERT(nn.Module):
     """BERT's encoder (Devlin et al. 2019) without a head, for sequences of unequal length; gives the real tokens.
 
     Args:
-        vocab_size: Number of tokens.
-        block_size: Longest sequence.
-        width: Width of a token.
-        layers: Number of layers.
-        heads: Heads of each layer.
+        sizes: The model's sizes.
         packed: Whether padding is left out of all computation.
     """
 
-    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int, packed: bool) -> None:
+    def __init__(self, sizes: Sizes, *, packed: bool) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size, width)
-        self.position = LearnedPositionalEncoding(block_size, width)
-        self.norm = nn.LayerNorm(width)
-        self.encoder = Encoder(width, heads, layers, norm_first=False)
+        self.embedding = nn.Embedding(sizes.vocab_size, sizes.width)
+        self.position = LearnedPositionalEncoding(sizes.block_size, sizes.width)
+        self.norm = nn.LayerNorm(sizes.width)
+        self.encoder = Encoder(sizes.width, sizes.heads, sizes.layers, norm_first=False)
         self.packed = packed
 
     def forward(

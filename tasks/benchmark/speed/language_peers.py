@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tasks.benchmark.speed.language import Sizes
+
 
 class PlainBlock(nn.Module):
     """A pre-norm block in the fewest operations: one product for query, key and value, SDPA, no dropout.
@@ -34,19 +36,18 @@ class PlainGPT(nn.Module):
     """GPT-2 by hand, operation for operation what nanoGPT computes in a training step.
 
     Args:
-        vocab_size: Number of tokens.
-        block_size: Longest sequence.
-        width: Width of a token.
-        layers: Number of layers.
-        heads: Heads of each layer.
+        sizes: The model's sizes.
     """
 
-    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding, self.position = nn.Embedding(vocab_size, width), nn.Embedding(block_size, width)
-        self.blocks = nn.ModuleList(PlainBlock(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, vocab_size, bias=False)
+        self.embedding, self.position = (
+            nn.Embedding(sizes.vocab_size, sizes.width),
+            nn.Embedding(sizes.block_size, sizes.width),
+        )
+        self.blocks = nn.ModuleList(PlainBlock(sizes.width, sizes.heads) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.width)
+        self.head = nn.Linear(sizes.width, sizes.vocab_size, bias=False)
         self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -61,25 +62,21 @@ class PublishedGPT2(nn.Module):
     """transformers' `GPT2LMHeadModel`, without dropout.
 
     Args:
-        vocab_size: Number of tokens.
-        block_size: Longest sequence.
-        width: Width of a token.
-        layers: Number of layers.
-        heads: Heads of each layer.
+        sizes: The model's sizes.
         count: New tokens that are asked for by its `generate`, greedily; 0 = the logits of all tokens.
     """
 
-    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int, count: int = 0) -> None:
+    def __init__(self, sizes: Sizes, *, count: int = 0) -> None:
         super().__init__()
         from transformers import GPT2Config, GPT2LMHeadModel
 
         self.model = GPT2LMHeadModel(
             GPT2Config(
-                vocab_size=vocab_size,
-                n_positions=block_size,
-                n_embd=width,
-                n_layer=layers,
-                n_head=heads,
+                vocab_size=sizes.vocab_size,
+                n_positions=sizes.block_size,
+                n_embd=sizes.width,
+                n_layer=sizes.layers,
+                n_head=sizes.heads,
                 resid_pdrop=0.0,
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
@@ -105,24 +102,20 @@ class PublishedBERT(nn.Module):
     """transformers' `BertModel`, without its pooler and without dropout; gives the real tokens.
 
     Args:
-        vocab_size: Number of tokens.
-        block_size: Longest sequence.
-        width: Width of a token.
-        layers: Number of layers.
-        heads: Heads of each layer.
+        sizes: The model's sizes.
     """
 
-    def __init__(self, vocab_size: int, block_size: int, width: int, layers: int, heads: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         from transformers import BertConfig, BertModel
 
         config = BertConfig(
-            vocab_size=vocab_size,
-            hidden_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=4 * width,
-            max_position_embeddings=block_size,
+            vocab_size=sizes.vocab_size,
+            hidden_size=sizes.width,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            intermediate_size=4 * sizes.width,
+            max_position_embeddings=sizes.block_size,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
