@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_what_is_traced():
+
+@pytest.mark.parametrize("marker", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_what_is_traced(marker: str):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(Path(__file__).with_name("traced.py"))],
+        [sys.executable, "-m", "pytest", "-q", "-m", marker, str(Path(__file__).with_name("traced.py"))],
         env=os.environ | {"ONECORE_TEST_SHAPES": "off"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=500 if marker == "not slow" else 2000,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

@@ -16,16 +16,9 @@ from core.attention.flex import attend_by_flex
 from core.attention.pattern import PatternAttention
 from core.masks import padding_mask
 from tests.core.helpers import ATTENTIONS, CROSS, with_each
-from tests.core.test_attention import (
-    DEVICE,
-    Case,
-    assert_close,
-    every_mechanism,
-    honoured_masks,
-    small_chunks,
-)
+from tests.core.mechanisms import DEVICE, Case, assert_close, every_mechanism, honoured_masks
 
-__all__ = ["small_chunks"]
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +26,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-@pytest.mark.slow  # the test below compiles every mechanism too
+@pytest.mark.slow  # the next test, which is not, compiles every mechanism too, forward
 @every_mechanism
 def test_compiled_equals_eager(mechanism):
     """Without a graph break, and for any length in one graph; gradients too."""
