@@ -12,6 +12,7 @@ from core.cache import DecoderCache, KeyValueCache
 from core.decoder import Decoder, DecoderLayer
 from core.encoder import Encoder, EncoderLayer
 from core.feedforward import FeedForward
+from core.linear import Linear
 from core.multihead import MultiHeadAttention
 from core.packing import Packing
 from core.position import (
@@ -37,6 +38,7 @@ __all__ = [
     "LayerScale",
     "LearnedPositionalEncoding",
     "LearnedPositionalEncoding2d",
+    "Linear",
     "LinearAttention",
     "LongformerAttention",
     "MultiHeadAttention",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from core.linear import Linear
 from core.types import Tokens
 
 
@@ -34,10 +35,10 @@ class FeedForward(nn.Module):
         super().__init__()
         if ffn_dim < 1:
             raise ValueError(f"ffn_dim={ffn_dim} must be at least 1")
-        self.linear1 = nn.Linear(embed_dim, ffn_dim)
+        self.linear1 = Linear(embed_dim, ffn_dim)
         self.activation = activation()
         self.dropout = nn.Dropout(dropout)
-        self.linear2 = nn.Linear(ffn_dim, embed_dim)
+        self.linear2 = Linear(ffn_dim, embed_dim)
 
     def forward(self, x: Tokens) -> Tokens:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))

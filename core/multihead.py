@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from core.attention import Attention, FullAttention
 from core.cache import Cache, Past
+from core.linear import Linear, linear
 from core.packing import Packing
 from core.position import RotaryPositionalEncoding
 from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask, Keys, Queries
@@ -44,14 +44,14 @@ class MultiHeadAttention(nn.Module):
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}")
         self.num_heads = num_heads
-        self.in_proj = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
+        self.in_proj = Linear(embed_dim, 3 * embed_dim, bias=bias)
         self.rotary = None if rotary is None else rotary(embed_dim // num_heads)
         self.attention = attention()
-        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
+        self.out_proj = Linear(embed_dim, embed_dim, bias=bias)
         nn.init.xavier_uniform_(self.in_proj.weight)
-        for linear in (self.in_proj, self.out_proj):
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        for projection in (self.in_proj, self.out_proj):
+            if projection.bias is not None:
+                nn.init.zeros_(projection.bias)
 
     def forward(
         self,
@@ -201,7 +201,7 @@ class MultiHeadAttention(nn.Module):
         """Projects by some of W^Q, W^K, W^V: those numbered `first` to `last - 1`."""
         rows = slice(first * x.shape[-1], last * x.shape[-1])
         bias = None if self.in_proj.bias is None else self.in_proj.bias[rows]
-        return F.linear(x, self.in_proj.weight[rows], bias)
+        return linear(x, self.in_proj.weight[rows], bias)
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(batch, length, parts * embed_dim) -> `parts` times (batch, heads, length, head_dim)."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core import Decoder, DecoderCache, Encoder, LearnedPositionalEncoding, Packing
+from core import Decoder, DecoderCache, Encoder, LearnedPositionalEncoding, Linear, Packing
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GPT(nn.Module):
         self.position = LearnedPositionalEncoding(sizes.block_size, sizes.width)
         activation = partial(nn.GELU, approximate=approximate)
         self.decoder = Decoder(sizes.width, sizes.heads, sizes.layers, cross_attention=None, activation=activation)
-        self.head = nn.Linear(sizes.width, sizes.vocab_size, bias=False)
+        self.head = Linear(sizes.width, sizes.vocab_size, bias=False)
         self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "tokens vocab_size"]:
