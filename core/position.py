@@ -42,7 +42,7 @@ class SinusoidalPositionalEncoding(nn.Module):
         """Encodes the positions `offset` to `offset + length - 1`, for each sequence where the offsets differ."""
         positions = torch.arange(length, dtype=torch.float32, device=self.like.device)
         positions = positions + (offset if isinstance(offset, int) else offset[:, None])
-        return _sines_and_cosines(positions, self.embed_dim, self.base).to(self.like.dtype)
+        return sines_and_cosines(positions, self.embed_dim, self.base).to(self.like.dtype)
 
 
 class SinusoidalPositionalEncoding2d(nn.Module):
@@ -85,7 +85,7 @@ class SinusoidalPositionalEncoding2d(nn.Module):
         if self.scale is not None:
             rows = rows / (rows[:, -1:, :] + 1e-6) * self.scale
             columns = columns / (columns[:, :, -1:] + 1e-6) * self.scale
-        halves = [_sines_and_cosines(places, self.embed_dim // 2, self.base) for places in (rows, columns)]
+        halves = [sines_and_cosines(places, self.embed_dim // 2, self.base) for places in (rows, columns)]
         return torch.cat(halves, dim=-1).to(self.like.dtype)
 
 
@@ -193,14 +193,14 @@ def resample_grid(
     """
     if len(weight) != old[0] * old[1]:
         raise ValueError(f"a grid of {old[0]} x {old[1]} needs {old[0] * old[1]} encodings, got {len(weight)}")
-    if old == new:
+    if old == new and not torch.compiler.is_compiling():  # what is compiled or exported shall serve every size
         return weight
     image = weight.float().view(1, *old, -1).permute(0, 3, 1, 2)
     image = F.interpolate(image, size=new, mode="bicubic", antialias=True, align_corners=False)
     return image.flatten(2)[0].T.to(weight.dtype)
 
 
-def _sines_and_cosines(
+def sines_and_cosines(
     positions: Float[Tensor, "*shape"], embed_dim: int, base: float
 ) -> Float[Tensor, "*shape embed_dim"]:
     """Float32 whatever the model's precision: bfloat16 cannot count beyond 256."""

@@ -30,6 +30,7 @@ class TaskModule(LightningModule):
         optimizer: Makes the optimiser from parameter groups.
         schedule: Makes the schedule of the learning rate, by step, from the optimiser and the number of steps.
         layer_decay: Ratio of the learning rates of a layer and the next; 1 = all learn alike.
+        lr_scale: Factors of the learning rate of parts of the network, as `{backbone: 0.1}`.
         freeze: Names of parts of the network that are not trained, as `encoder`.
         ema_decay: Decay of the exponential moving average of the weights, which is then what is validated, saved
             and used; 0 = no averaging.
@@ -52,6 +53,7 @@ class TaskModule(LightningModule):
         optimizer: OptimizerFactory = AdamW,
         schedule: ScheduleFactory = WarmupCosine,
         layer_decay: float = 1.0,
+        lr_scale: dict[str, float] | None = None,
         freeze: list[str] | None = None,
         ema_decay: float = 0.0,
         monitor: str = "val/loss",
@@ -67,6 +69,7 @@ class TaskModule(LightningModule):
         self.optimizer_factory = optimizer
         self.schedule_factory = schedule
         self.layer_decay = layer_decay
+        self.lr_scale = lr_scale
         self.ema_decay = ema_decay
         self.monitor = monitor
         self.monitor_mode = monitor_mode
@@ -84,7 +87,9 @@ class TaskModule(LightningModule):
         raise TaskError(f"{self.task} has no predictions to write")
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.network, self.optimizer_factory, layer_decay=self.layer_decay)
+        optimizer = build_optimizer(
+            self.network, self.optimizer_factory, layer_decay=self.layer_decay, lr_scale=self.lr_scale
+        )
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise TaskError("the schedule needs an end: set trainer.max_epochs or trainer.max_steps")

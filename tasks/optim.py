@@ -5,7 +5,7 @@ its first step, which is why these few lines are our own.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -26,11 +26,7 @@ def freeze_parts(model: nn.Module, prefixes: list[str]) -> None:
     """
     names = dict(model.named_parameters())
     for prefix in prefixes:
-        frozen = [name for name in names if name == prefix or name.startswith(prefix + ".")]
-        if not frozen:
-            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
-            raise ValueError(f"freeze: no parameter is called {prefix!r}; the parts are {parts}")
-        for name in frozen:
+        for name in parameters_called(prefix, names, "freeze"):
             names[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in names.values()):
         raise ValueError(f"freeze={prefixes} leaves nothing to train")
@@ -44,8 +40,14 @@ def layer_of(name: str, num_layers: int) -> int:
     return num_layers + 1 if name.startswith(("encoder.", "head.")) else 0
 
 
-def build_optimizer(model: nn.Module, factory: OptimizerFactory, *, layer_decay: float = 1.0) -> Optimizer:
-    """Makes the optimiser with a group for each depth, those without weight decay apart.
+def build_optimizer(
+    model: nn.Module,
+    factory: OptimizerFactory,
+    *,
+    layer_decay: float = 1.0,
+    lr_scale: Mapping[str, float] | None = None,
+) -> Optimizer:
+    """Makes the optimiser with a group for each depth and part, those without weight decay apart.
 
     Only the matrices of linear maps and convolutions decay: biases, norms, scales, positions and learned tokens do
     not (timm, DeiT). A parameter at depth d of D learns at the rate times `layer_decay ** (D - d)` (BEiT; Bao et al.
@@ -55,28 +57,52 @@ def build_optimizer(model: nn.Module, factory: OptimizerFactory, *, layer_decay:
         model: The network; frozen parameters are left out.
         factory: Makes the optimiser from parameter groups.
         layer_decay: Ratio of the rates of a layer and the next.
+        lr_scale: Factors of the rate of parts, by their names' beginnings, as `{"backbone": 0.1}`.
 
     Raises:
-        ValueError: If `layer_decay` is not in (0, 1].
+        ValueError: If `layer_decay` is not in (0, 1], or `lr_scale` names no parameter or has a negative factor.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay={layer_decay} is not in (0, 1]")
+    lr_scale = lr_scale or {}
+    for prefix, factor in lr_scale.items():
+        if factor < 0:
+            raise ValueError(f"lr_scale: {prefix}={factor} must not be negative")
+        parameters_called(prefix, dict(model.named_parameters()), "lr_scale")
     num_layers = len(model.encoder.layers) if layer_decay < 1 else 0  # pyright: ignore
     matrices = {
         f"{module_name}.weight" if module_name else "weight"
         for module_name, module in model.named_modules()
         if isinstance(module, nn.Linear | _ConvNd)
     }
-    groups: dict[tuple[int, bool], dict] = {}
+    groups: dict[tuple[float, bool], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        depth = layer_of(name, num_layers) if layer_decay < 1 else 0
+        depth = layer_of(name, num_layers) if layer_decay < 1 else num_layers + 1
+        factor = layer_decay ** (num_layers + 1 - depth)
+        for prefix, part in lr_scale.items():
+            factor *= part if _is_part(name, prefix) else 1.0
         decays = name in matrices
-        group = groups.setdefault((depth, decays), {"params": [], **({} if decays else {"weight_decay": 0.0})})
+        group = groups.setdefault((factor, decays), {"params": [], **({} if decays else {"weight_decay": 0.0})})
         group["params"].append(parameter)
     optimizer = factory(list(groups.values()))
-    if layer_decay < 1:
-        for (depth, _), group in zip(groups, optimizer.param_groups, strict=True):
-            group["lr"] *= layer_decay ** (num_layers + 1 - depth)
+    for (factor, _), group in zip(groups, optimizer.param_groups, strict=True):
+        group["lr"] *= factor
     return optimizer
+
+
+def parameters_called(prefix: str, names: Mapping[str, nn.Parameter], argument: str) -> list[str]:
+    """The parameters that a module's or parameter's name covers.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if found := [name for name in names if _is_part(name, prefix)]:
+        return found
+    parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+    raise ValueError(f"{argument}: no parameter is called {prefix!r}; the parts are {parts}")
+
+
+def _is_part(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")

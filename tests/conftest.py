@@ -2,9 +2,23 @@
 
 import os
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
-if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces: see tests/core/test_traced.py
-    install_import_hook(["core", "tasks.vit.model"], "beartype.beartype")
+if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces: see tests/test_traced.py
+    install_import_hook(["core", "tasks.vit.model", "tasks.detr"], "beartype.beartype")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def small_chunks():
+    """So that a few tokens are several chunks."""
+    from core.attention import blocks, linear_scan, linear_sums
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "CHUNK_ROWS", 8)
+        patch.setattr(linear_sums, "BLOCK", 4)
+        patch.setattr(linear_scan, "CHUNK", {})
+        patch.setattr(linear_scan, "CHUNK_ELSEWHERE", 64)
+        yield

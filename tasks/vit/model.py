@@ -158,4 +158,4 @@ class ViT(nn.Module):
         x = self.patch_dropout(patches.flatten(2).transpose(1, 2) + self.position(grid))
         if self.prefix_tokens is None:
             return x
-        return torch.cat([self.prefix_tokens.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([self.prefix_tokens.expand(x.shape[0], -1, -1), x], dim=1)

@@ -1,6 +1,6 @@
 """What is traced - compiled, exported, flex_attention - equals what is computed eagerly.
 
-Run by `test_traced.py` in a process of its own, since torch cannot trace through the checks of shapes.
+Run by `tests/test_traced.py` in a process of its own, since torch cannot trace through the checks of shapes.
 """
 
 import warnings

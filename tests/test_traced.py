@@ -1,4 +1,4 @@
-"""Runs `traced.py` without the checks of shapes, through which torch cannot trace."""
+"""Runs every `traced.py` without the checks of shapes, through which torch cannot trace."""
 
 import os
 import subprocess
@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+FILES = sorted(Path(__file__).parent.rglob("traced.py"))
 
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
 @pytest.mark.parametrize("marker", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_what_is_traced(marker: str):
+def test_what_is_traced(path: Path, marker: str):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", marker, str(Path(__file__).with_name("traced.py"))],
+        [sys.executable, "-m", "pytest", "-q", "-m", marker, str(path)],
         env=os.environ | {"ONECORE_TEST_SHAPES": "off"},
         capture_output=True,
         text=True,

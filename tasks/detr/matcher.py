@@ -1,0 +1,99 @@
+"""Which query answers for which object: the assignment of least cost (Carion et al. 2020, section 3.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchvision.ops import box_convert, generalized_box_iou
+
+from tasks.detr.classification import Classification
+from tasks.detr.model import Found
+from tasks.detr.targets import Targets
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of a query and an object.
+
+    Attributes:
+        layer: The decoder layer of each pair.
+        picture: The picture of each pair.
+        query: The query.
+        target: The object, by its number among all objects of the batch.
+        repaired: Numbers of the pictures with costs that were not finite.
+    """
+
+    layer: Int[Tensor, " pairs"]
+    picture: Int[Tensor, " pairs"]
+    query: Int[Tensor, " pairs"]
+    target: Int[Tensor, " pairs"]
+    repaired: list[int]
+
+
+class HungarianMatcher:
+    """Matches queries and objects one to one, each picture and decoder layer by itself.
+
+    `cost = class_cost * cost of the class + box_cost * |b - b'|_1 - giou_cost * GIoU(b, b')`, in float32, minimised by
+    the Hungarian algorithm (Kuhn 1955; scipy's `linear_sum_assignment`). A cost that is not finite is replaced by one
+    that no finite cost reaches. Where objects outnumber queries, the most expensive stay without one.
+
+    Args:
+        class_cost: Weight of the class.
+        box_cost: Weight of the L1 distance of boxes.
+        giou_cost: Weight of the generalised IoU.
+
+    Raises:
+        ValueError: If a weight is negative, or all are 0.
+    """
+
+    def __init__(self, class_cost: float = 1.0, box_cost: float = 5.0, giou_cost: float = 2.0) -> None:
+        weights = (class_cost, box_cost, giou_cost)
+        if min(weights) < 0 or max(weights) == 0:
+            raise ValueError(f"class_cost, box_cost, giou_cost = {weights}: none may be negative, nor all 0")
+        self.class_cost = class_cost
+        self.box_cost = box_cost
+        self.giou_cost = giou_cost
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        found: Found,
+        targets: Targets,
+        classification: Classification,
+        padding: Bool[Tensor, "batch queries"] | None = None,
+    ) -> Matches:
+        """Matches what each layer finds with the objects of the batch; what is padding is matched with none."""
+        pairs: list[tuple[int, int, np.ndarray, np.ndarray]] = []
+        repaired = []
+        first = 0
+        costs = self.costs(found, targets, classification).cpu().numpy()
+        for picture, count in enumerate(targets.counts):
+            real = None if padding is None else (~padding[picture]).nonzero()[:, 0].cpu().numpy()
+            cost = costs[:, picture, slice(None) if real is None else real, first : first + count]
+            finite = np.isfinite(cost)
+            if not finite.all():
+                repaired.append(picture)
+                largest = np.abs(cost[finite]).max(initial=1.0)
+                cost = np.where(finite, cost, 2 * largest * (min(cost.shape[1:]) + 1))
+            for layer, layer_cost in enumerate(cost):
+                query, target = linear_sum_assignment(layer_cost)
+                pairs.append((layer, picture, query if real is None else real[query], target + first))
+            first += count
+        device = found.logits.device
+        lengths = [len(query) for *_, query, _ in pairs]
+        layer, picture = (torch.tensor(np.repeat([pair[i] for pair in pairs], lengths), device=device) for i in (0, 1))
+        query, target = (torch.tensor(np.concatenate([pair[i] for pair in pairs]), device=device) for i in (2, 3))
+        return Matches(layer, picture, query, target, repaired)
+
+    def costs(
+        self, found: Found, targets: Targets, classification: Classification
+    ) -> Float[Tensor, "layers batch queries objects"]:
+        """The cost of each query for each object of the batch, also for those of other pictures."""
+        boxes = found.boxes.float()
+        cost = self.class_cost * classification.cost(found.logits)[..., targets.labels]
+        cost = cost + self.box_cost * torch.cdist(boxes.flatten(0, -2), targets.boxes, p=1).view_as(cost)
+        corners = [box_convert(x, "cxcywh", "xyxy") for x in (boxes.flatten(0, -2), targets.boxes)]
+        return cost - self.giou_cost * generalized_box_iou(*corners).view_as(cost)

@@ -1,0 +1,167 @@
+"""DETR under Lightning: its loss, its metrics, its predictions."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from tasks.base import TaskModule
+from tasks.detr import report
+from tasks.detr.boxes import to_pixels
+from tasks.detr.evaluation import CocoEvaluation
+from tasks.detr.losses import Parts, SetLoss, total
+from tasks.detr.matcher import HungarianMatcher
+from tasks.detr.model import DETR, Found
+from tasks.detr.targets import Targets, gather_targets
+
+Detections = dict[str, Tensor]
+"""Of a picture: `boxes` (n, 4), absolute `x1, y1, x2, y2` in pixels of the original; `scores` and `labels` (n,)."""
+
+
+class DETRModule(TaskModule):
+    """Object detection by set prediction.
+
+    Args:
+        network: The network.
+        facts: What the data knows: `class_names` and `category_ids` at least.
+        monitor: The metric that decides which checkpoint is the best.
+        monitor_mode: Whether the best is the least or the greatest.
+        matcher: Matches queries and objects.
+        loss: Weighs class, box and generalised IoU.
+        max_detections: The most boxes of a picture that are evaluated and written.
+        min_score: Score from which on a predicted box is written.
+        training: The arguments of `TaskModule`. `lr_scale: {backbone: 0.1}` trains the backbone at a tenth of the rate.
+    """
+
+    task = "detr"
+    network_class = DETR
+    links = ("num_classes",)
+    facts_to_agree = ("class_names",)
+
+    def __init__(
+        self,
+        network: DETR,
+        *,
+        facts: dict[str, Any],
+        monitor: str = "val/ap",
+        monitor_mode: Literal["min", "max"] = "max",
+        matcher: HungarianMatcher | None = None,
+        loss: SetLoss | None = None,
+        max_detections: int = 100,
+        min_score: float = 0.05,
+        **training: Any,
+    ) -> None:
+        super().__init__(network, facts=facts, monitor=monitor, monitor_mode=monitor_mode, **training)
+        if max_detections < 1:
+            raise ValueError(f"max_detections={max_detections} must be at least 1")
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score={min_score} is not in [0, 1]")
+        self.detr = network
+        self.matcher = HungarianMatcher() if matcher is None else matcher
+        self.loss = SetLoss() if loss is None else loss
+        self.max_detections = max_detections
+        self.min_score = min_score
+        self.evaluation = CocoEvaluation(facts["class_names"])
+        self.reported: set[int] = set()
+
+    def metric_names(self) -> list[str]:
+        return [*super().metric_names(), "val/ap", "val/ap50", "val/ap75"]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        targets = self._targets(batch)
+        denoising = self.detr.denoising
+        noised = None if denoising is None else denoising(targets)
+        output = self.detr.find(batch["image"], batch["padding_mask"], noised)
+        parts = self._parts(output.found, targets, batch)
+        losses = {"found": parts}
+        if output.proposed is not None:
+            losses["proposals"] = self._parts(output.proposed, targets, batch, output.padding)
+        if noised is not None and output.restored is not None and denoising is not None:
+            count = targets.num_objects * denoising.num_groups
+            losses["denoising"] = self.loss.of_noised(output.restored, noised, count, self.detr.classification)
+        totals = {name: total(each) for name, each in losses.items()}
+        loss = torch.stack(list(totals.values())).sum()
+        for name in totals.keys() - {"found"}:
+            self.log(f"train/{name}_loss", totals[name], batch_size=len(batch["image"]))
+        self._log_parts(parts, "train", batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        detections = []
+        if len(batch["index"]):
+            found = self.detr.find(batch["image"], batch["padding_mask"]).found
+            detections = self.detect(found, batch["original_size"], min_score=self.min_score)
+        return {"index": batch["index"], "failed": batch["failed"], "detections": detections}
+
+    def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
+        return report.save_predictions(
+            batches, names, folder, class_names=self.facts["class_names"], category_ids=self.facts["category_ids"]
+        )
+
+    def detect(self, found: Found, original_size: Tensor, *, min_score: float = 0.0) -> list[Detections]:
+        """What the last layer has found in each picture, best first.
+
+        Args:
+            found: What the network gave.
+            original_size: Height and width of each picture, in pixels.
+            min_score: Score from which on a box counts.
+        """
+        scores, labels, queries = self.detr.classification.select(found.logits[-1], self.max_detections)
+        boxes = found.boxes[-1].float().gather(1, queries[..., None].expand(-1, -1, 4))
+        detections = []
+        for number, size in enumerate(original_size):
+            kept = scores[number] >= min_score
+            corners = to_pixels(boxes[number][kept], size)
+            detections.append({"boxes": corners, "scores": scores[number][kept], "labels": labels[number][kept]})
+        return detections
+
+    def _targets(self, batch: dict[str, Any]) -> Targets:
+        targets = gather_targets(batch["boxes"], batch["labels"])
+        self._report(batch, targets.skipped, "has a box that is not finite or far outside: the picture is skipped")
+        return targets
+
+    def _parts(self, found: Found, targets: Targets, batch: dict[str, Any], padding: Tensor | None = None) -> Parts:
+        matches = self.matcher(found, targets, self.detr.classification, padding)
+        self._report(batch, matches.repaired, "has matching costs that are not finite; they were replaced")
+        return self.loss.of_matches(found, targets, matches, self.detr.classification, padding)
+
+    def _report(self, batch: dict[str, Any], pictures: list[int], what: str) -> None:
+        for number in pictures:
+            image_id = batch["image_id"][number]
+            if image_id not in self.reported:
+                self.reported.add(image_id)
+                rank_zero_warn(f"image {image_id} ({batch['file_name'][number]}) {what}")
+
+    def _evaluate(self, batch: dict[str, Any], stage: str) -> None:
+        found = self.detr.find(batch["image"], batch["padding_mask"]).found
+        parts = self._parts(found, self._targets(batch), batch)
+        self.log(f"{stage}/loss", total(parts), batch_size=len(batch["image"]), on_step=False, on_epoch=True)
+        self._log_parts(parts, stage, batch)
+        self.evaluation.update(batch["image_id"], self.detect(found, batch["original_size"]), batch["truth"])
+
+    def _log_parts(self, parts: Parts, stage: str, batch: dict[str, Any]) -> None:
+        """The last layer's losses."""
+        for name, each in parts.items():
+            self.log(f"{stage}/{name}_loss", each[-1], batch_size=len(batch["image"]), on_step=False, on_epoch=True)
+
+    def _log_metrics(self, stage: str) -> None:
+        for name, value in self.evaluation.compute().items():
+            if value is not None:
+                self.log(f"{stage}/{name}", value, prog_bar=name == "ap50")
+        self.evaluation.reset()
