@@ -1,7 +1,22 @@
 from datamodules.base import DataModule
 from datamodules.cifar import CIFAR10, CIFAR100
+from datamodules.detection.base import DetectionDataModule
+from datamodules.detection.coco import Coco
+from datamodules.detection.scenes import DigitScenes
+from datamodules.detection.voc import VOC
 from datamodules.folder import ImageFolder
 from datamodules.images import ImageDataModule
 from datamodules.mnist import MNIST
 
-__all__ = ["CIFAR10", "CIFAR100", "MNIST", "DataModule", "ImageDataModule", "ImageFolder"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "VOC",
+    "Coco",
+    "DataModule",
+    "DetectionDataModule",
+    "DigitScenes",
+    "ImageDataModule",
+    "ImageFolder",
+]

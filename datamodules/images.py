@@ -2,26 +2,19 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 from torch.utils.data import DataLoader
 
-from datamodules.base import DataModule
-from datamodules.pictures import Collate, Normalize, Pictures, Samples
-from datamodules.prediction import CollateFiles, UnlabelledFiles, find_pictures
-from datamodules.reading import PICTURE_SUFFIXES
-
-Split = Literal["train", "val", "test"]
-_STAGES: dict[str | None, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-}
+from datamodules.labelled import LabelledPictures, Split
+from datamodules.pictures import Collate, Pictures, Samples, read_fitted
+from datamodules.prediction import CollateFiles, UnlabelledFiles
 
 
-class ImageDataModule(DataModule):
+class ImageDataModule(LabelledPictures):
     """Labelled pictures in batches `{"image": (batch, channels, height, width), "label": (batch,)}`.
 
     Its facts: `class_names`, `num_classes`, `image_size` (height, width), `num_channels`, and `mean` and `std` of each
@@ -42,6 +35,8 @@ class ImageDataModule(DataModule):
         ValueError: If a size or a deviation is not positive, or only one of `mean` and `std` is given.
     """
 
+    fact_names = ("class_names", "num_classes", "image_size", "num_channels", "mean", "std")
+
     def __init__(
         self,
         *,
@@ -55,15 +50,10 @@ class ImageDataModule(DataModule):
         std: list[float] | None = None,
         seed: int | None = None,
     ) -> None:
-        super().__init__(root=root, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        super().__init__(root=root, batch_size=batch_size, num_workers=num_workers, mean=mean, std=std, seed=seed)
         self._image_size = None if image_size is None else _pair(image_size)
         self.augment = augment or []
         self.augment_normalized = augment_normalized or []
-        if (mean is None) != (std is None):
-            raise ValueError(f"mean={mean} and std={std} must be given together")
-        if std is not None and min(std) <= 0:
-            raise ValueError(f"std={std} must be positive")
-        self._normalization = None if mean is None or std is None else (list(mean), list(std))
         self._pictures: dict[str, Pictures] = {}
 
     @abstractmethod
@@ -71,34 +61,9 @@ class ImageDataModule(DataModule):
         """Reads the pictures of a split."""
 
     @property
-    def class_names(self) -> list[str]:
-        """Name of each class, in the order of the labels."""
-        return self.facts["class_names"]
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.facts["num_classes"]
-
-    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of a picture."""
         return self.facts["image_size"]
-
-    @property
-    def num_channels(self) -> int:
-        """1 = grey, 3 = colour."""
-        return self.facts["num_channels"]
-
-    @property
-    def mean(self) -> list[float]:
-        """Mean of each channel, of values in [0, 1]."""
-        return self.facts["mean"]
-
-    @property
-    def std(self) -> list[float]:
-        """Standard deviation of each channel, of values in [0, 1]."""
-        return self.facts["std"]
 
     def restore_facts(self, facts: Mapping[str, Any]) -> None:
         """Sets the facts of a trained model, so that no data need be there; an `image_size` that was given stays.
@@ -109,21 +74,14 @@ class ImageDataModule(DataModule):
         Raises:
             ValueError: If one is missing.
         """
-        names = ["class_names", "num_classes", "image_size", "num_channels", "mean", "std"]
-        if missing := [name for name in names if name not in facts]:
-            raise ValueError(f"facts lack {', '.join(missing)}: they are not those of an image data set")
-        super().restore_facts({**facts, "image_size": self._image_size or _pair(facts["image_size"])})
+        super().restore_facts(facts)
+        self.facts["image_size"] = self._image_size or _pair(facts["image_size"])
 
     def pictures(self, split: Split) -> Pictures:
         """Gives the pictures of a split; they are read once."""
         if split not in self._pictures:
             self._pictures[split] = self._read(split)
         return self._pictures[split]
-
-    def setup(self, stage: str | None = None) -> None:
-        """Reads what a stage needs."""
-        for split in _STAGES.get(stage, ()):
-            self.pictures(split)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of augmented training pictures, in the order of the epoch."""
@@ -146,29 +104,10 @@ class ImageDataModule(DataModule):
         return Samples(
             self.pictures(split),
             image_size=self.image_size,
-            normalize=Normalize(self.mean, self.std),
+            normalize=self.normalize,
             augment=augment,
             augment_normalized=augment_normalized,
         )
-
-    def predict_files(self, input: Path) -> list[Path]:  # noqa: A002 - the command's own word
-        """Lists the pictures to predict.
-
-        Args:
-            input: A picture, or a folder that is searched with all below it.
-
-        Raises:
-            FileNotFoundError: If there is no such file or folder.
-            ValueError: If the folder holds no picture.
-        """
-        path = Path(input).expanduser()
-        if path.is_dir():
-            if files := find_pictures(path):
-                return files
-            raise ValueError(f"{path}: holds no picture ({' '.join(sorted(PICTURE_SUFFIXES))})")
-        if path.is_file():
-            return [path]
-        raise FileNotFoundError(f"{path}: no such file or folder")
 
     def predict_loader(self, files: Sequence[Path], *, image_size: tuple[int, int] | None = None) -> DataLoader:
         """Batches `{"image", "index", "failed"}`, prepared exactly as for evaluation.
@@ -181,8 +120,8 @@ class ImageDataModule(DataModule):
             image_size: Height and width, if other than the data's.
         """
         size = self.image_size if image_size is None else _pair(image_size)
-        samples = UnlabelledFiles(files, num_channels=self.num_channels, image_size=size)
-        collate = CollateFiles(samples, Normalize(self.mean, self.std))
+        samples = UnlabelledFiles(files, partial(read_fitted, num_channels=self.num_channels, image_size=size))
+        collate = CollateFiles(self.normalize, (self.num_channels, *size))
         return DataLoader(
             samples, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate, shuffle=False
         )

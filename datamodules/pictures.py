@@ -30,6 +30,11 @@ def fit(picture: Tensor, image_size: tuple[int, int]) -> Tensor:
     return functional.center_crop(functional.resize(picture, covering, antialias=True), list(image_size))
 
 
+def read_fitted(path: Path, *, num_channels: int, image_size: tuple[int, int]) -> Tensor:
+    """Reads a picture and fits it to `image_size`."""
+    return fit(read_image(path, num_channels), image_size)
+
+
 class Normalize:
     """Makes uint8 pictures float: (x / 255 - mean) / std, for each channel.
 
@@ -104,7 +109,7 @@ class PictureFiles(Pictures):
 
     def read(self, index: int) -> Tensor:
         """Reads the file."""
-        return fit(read_image(self.paths[index], self.num_channels), self.image_size)
+        return read_fitted(self.paths[index], num_channels=self.num_channels, image_size=self.image_size)
 
 
 def channel_statistics(pictures: Pictures, most: int) -> tuple[list[float], list[float]]:

@@ -1,6 +1,6 @@
 """Files without labels: which of them are pictures, and batches that say which could not be read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.pictures import Normalize, fit
-from datamodules.reading import PICTURE_SUFFIXES, read_image
+from datamodules.pictures import Normalize
+from datamodules.reading import PICTURE_SUFFIXES
+
+
+def find_inputs(input: Path) -> list[Path]:  # noqa: A002 - the command's own word
+    """Lists the pictures to predict.
+
+    Args:
+        input: A picture, or a folder that is searched with all below it.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If the folder holds no picture.
+    """
+    path = Path(input).expanduser()
+    if path.is_dir():
+        if files := find_pictures(path):
+            return files
+        raise ValueError(f"{path}: holds no picture ({' '.join(sorted(PICTURE_SUFFIXES))})")
+    if path.is_file():
+        return [path]
+    raise FileNotFoundError(f"{path}: no such file or folder")
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -28,31 +48,34 @@ class UnlabelledFiles(Dataset):
 
     Args:
         paths: The files.
-        num_channels: 1 = grey, 3 = colour.
-        image_size: Height and width of a sample.
+        read: Reads and prepares one.
     """
 
-    def __init__(self, paths: Sequence[Path], *, num_channels: int, image_size: tuple[int, int]) -> None:
+    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]) -> None:
         self.paths = paths
-        self.num_channels = num_channels
-        self.image_size = image_size
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, index: int) -> tuple[int, Any]:
         try:
-            return index, fit(read_image(self.paths[index], self.num_channels), self.image_size)
+            return index, self.read(self.paths[index])
         except (ValueError, FileNotFoundError) as error:
             return index, str(error)
 
 
 class CollateFiles:
-    """Makes `{"image", "index", "failed"}`: the pictures that could be read, and `(index, reason)` of the others."""
+    """Makes `{"image", "index", "failed"}`: the pictures that could be read, and `(index, reason)` of the others.
 
-    def __init__(self, files: UnlabelledFiles, normalize: Normalize) -> None:
-        self.empty = torch.empty(0, files.num_channels, *files.image_size, dtype=torch.uint8)
+    Args:
+        normalize: Normalises a batch.
+        shape: Shape of every picture.
+    """
+
+    def __init__(self, normalize: Normalize, shape: tuple[int, int, int]) -> None:
         self.normalize = normalize
+        self.empty = torch.empty(0, *shape, dtype=torch.uint8)
 
     def __call__(self, samples: list[tuple[int, Tensor | str]]) -> dict[str, Any]:
         """Stacks and normalises; if nothing could be read, `image` has a batch of 0."""

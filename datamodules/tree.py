@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from datamodules.prediction import find_pictures
 from datamodules.splits import stratified_split
 
+_T = TypeVar("_T")
 _NUM_NAMED = 3  # bad files that an error names
 
 
@@ -90,16 +91,16 @@ def _labelled(folder: Path, class_names: Sequence[str]) -> Labelled:
     return Labelled(paths, torch.tensor(labels))
 
 
-def read_each(paths: Sequence[Path], read: Callable[[Path], object]) -> tuple[list[int], list[str]]:
-    """Calls `read` on each file.
+def read_each(items: Sequence[_T], read: Callable[[_T], object]) -> tuple[list[int], list[str]]:
+    """Calls `read` on each of `items`, files or what stands for them.
 
     Returns:
-        The indices of the files for which it raised no error, and the messages of the errors.
+        The indices of those for which it raised no error, and the messages of the errors.
     """
     good, messages = [], []
-    for index, path in enumerate(paths):
+    for index, item in enumerate(items):
         try:
-            read(path)
+            read(item)
         except (ValueError, FileNotFoundError) as error:
             messages.append(str(error))
         else:

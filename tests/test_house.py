@@ -43,6 +43,10 @@ SEED_TERMS = {
     "datamodules/mnist.py": ["MNIST"],
     "datamodules/cifar.py": ["CIFAR10", "CIFAR100"],
     "datamodules/folder.py": ["ImageFolder"],
+    "datamodules/detection/base.py": ["DetectionDataModule"],
+    "datamodules/detection/coco.py": ["Coco"],
+    "datamodules/detection/voc.py": ["VOC"],
+    "datamodules/detection/scenes.py": ["DigitScenes"],
 }
 
 

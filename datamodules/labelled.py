@@ -1,0 +1,118 @@
+"""What the data modules of labelled pictures share, whatever the labels are."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from datamodules.base import DataModule
+from datamodules.pictures import Normalize
+from datamodules.prediction import find_inputs
+
+Split = Literal["train", "val", "test"]
+_STAGES: dict[str | None, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+}
+
+
+class LabelledPictures(DataModule):
+    """Pictures in three parts, the names of their classes, and how they are normalised.
+
+    Args:
+        root: Folder of the data; `$ONECORE_DATA` if not given, or else `data`.
+        batch_size: Pictures in a batch, per process.
+        num_workers: Processes that prepare batches, beside the one that trains.
+        mean: Mean of each channel, of values in [0, 1].
+        std: Standard deviation of each channel.
+        seed: Decides order and augmentation of the training; `$PL_GLOBAL_SEED` if not given, or else 0.
+
+    Raises:
+        ValueError: If a deviation is not positive, or only one of `mean` and `std` is given.
+    """
+
+    fact_names: ClassVar[tuple[str, ...]]
+    """The facts that there must be."""
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        batch_size: int,
+        num_workers: int,
+        mean: list[float] | None,
+        std: list[float] | None,
+        seed: int | None,
+    ) -> None:
+        super().__init__(root=root, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean={mean} and std={std} must be given together")
+        if std is not None and min(std) <= 0:
+            raise ValueError(f"std={std} must be positive")
+        self._normalization = None if mean is None or std is None else (list(mean), list(std))
+
+    @abstractmethod
+    def pictures(self, split: Split) -> Any:
+        """Gives the pictures of a part; they are read once."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of each class, in the order of the labels."""
+        return self.facts["class_names"]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.facts["num_classes"]
+
+    @property
+    def num_channels(self) -> int:
+        """1 = grey, 3 = colour."""
+        return self.facts["num_channels"]
+
+    @property
+    def mean(self) -> list[float]:
+        """Mean of each channel, of values in [0, 1]."""
+        return self.facts["mean"]
+
+    @property
+    def std(self) -> list[float]:
+        """Standard deviation of each channel, of values in [0, 1]."""
+        return self.facts["std"]
+
+    @property
+    def normalize(self) -> Normalize:
+        """Normalises uint8 pictures by `mean` and `std`."""
+        return Normalize(self.mean, self.std)
+
+    def restore_facts(self, facts: Mapping[str, Any]) -> None:
+        """Sets the facts of a trained model, so that no data need be there; a size that was given stays.
+
+        Args:
+            facts: `facts` of the data module that the model was trained with.
+
+        Raises:
+            ValueError: If one is missing.
+        """
+        if missing := [name for name in self.fact_names if name not in facts]:
+            kind = type(self).__name__
+            raise ValueError(f"facts lack {', '.join(missing)}: they are not those of a data set as {kind}")
+        super().restore_facts(facts)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads what a stage needs."""
+        for split in _STAGES.get(stage, ()):
+            self.pictures(split)
+
+    def predict_files(self, input: Path) -> list[Path]:  # noqa: A002 - the command's own word
+        """Lists the pictures to predict.
+
+        Args:
+            input: A picture, or a folder that is searched with all below it.
+
+        Raises:
+            FileNotFoundError: If there is no such file or folder.
+            ValueError: If the folder holds no picture.
+        """
+        return find_inputs(input)
