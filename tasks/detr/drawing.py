@@ -1,0 +1,119 @@
+"""Pictures with boxes drawn on them."""
+
+import colorsys
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_bounding_boxes
+
+from tasks.run import keep_earlier, write_whole
+
+Colour = tuple[int, int, int]
+
+
+def read_picture(path: Path) -> Tensor:
+    """Reads a picture in the pixels in which its boxes are: turned as its EXIF data say, as a person sees it.
+
+    Returns:
+        uint8 (3, height, width).
+    """
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
+            image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return pil_to_tensor(image.convert("RGB"))
+
+
+def class_colours(num_classes: int) -> list[Colour]:
+    """A colour for each class, the first ones far apart: hues by the golden angle, at changing brightness."""
+    colours = []
+    for label in range(num_classes):
+        saturation, value = 1 - label % 3 * 0.2, 1 - label // 3 % 3 * 0.2
+        red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1, saturation, value)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return colours
+
+
+def draw_boxes(picture: Tensor, detections: Mapping[str, Tensor], class_names: Sequence[str]) -> Tensor:
+    """Draws boxes with class and score, the surest on top; lines and letters grow with the picture.
+
+    Args:
+        picture: uint8 (3, height, width).
+        detections: `boxes` (n, 4), absolute `x1, y1, x2, y2` in its pixels; `scores` (n,); `labels` (n,).
+        class_names: Name of each class.
+
+    Returns:
+        uint8 (3, height, width).
+    """
+    if not len(detections["scores"]):
+        return picture
+    import matplotlib
+
+    order = detections["scores"].argsort(stable=True).cpu()
+    boxes, scores, labels = (detections[key].cpu()[order] for key in ("boxes", "scores", "labels"))
+    height, width = picture.shape[1:]
+    last = torch.tensor([width, height, width, height]) - 1
+    every = class_colours(len(class_names))
+    colours = [every[label] for label in labels.tolist()]
+    return draw_bounding_boxes(
+        picture,
+        boxes.float().clamp(min=0).minimum(last),
+        labels=[
+            f"{class_names[label]} {score:.2f}" for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+        ],
+        colors=list(colours),
+        label_colors=[_legible_on(colour) for colour in colours],
+        fill_labels=True,
+        width=max(2, round(max(height, width) / 400)),
+        font=str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")),
+        font_size=max(10, round(max(height, width) / 50)),
+    )
+
+
+def output_names(names: Sequence[str]) -> list[str]:
+    """A name without suffix for what is made of each file, unlike all others: below the files' common folder.
+
+    >>> output_names(["in/a/1.jpg", "in/b/1.jpg", "in/b/1.png"])
+    ['a/1', 'b/1', 'b/1-2']
+    """
+    paths = [os.path.abspath(name) for name in names]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    made: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        plain = Path(path).relative_to(common).with_suffix("").as_posix()
+        name, number = plain, 2
+        while name.lower() in taken:  # some file systems do not tell A from a
+            name, number = f"{plain}-{number}", number + 1
+        taken.add(name.lower())
+        made.append(name)
+    return made
+
+
+def save_picture(picture: Tensor, path: Path) -> None:
+    """Writes a PNG whole or not at all; an earlier file of that name is kept under another.
+
+    Args:
+        picture: uint8 (3, height, width).
+        path: The file; its folder is made.
+    """
+    content = io.BytesIO()
+    to_pil_image(picture).save(content, format="PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keep_earlier(path)
+    write_whole(path, content.getvalue())
+
+
+def _legible_on(colour: Colour) -> str:
+    red, green, blue = colour
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else "white"
