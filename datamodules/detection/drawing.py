@@ -100,13 +100,12 @@ def _candidates(
         source = int(random.choice(sources))
         opacity = fit_digit(images[source], int(random.integers(SMALLEST, LARGEST + 1)))
         height, width = opacity.shape
-        if SMALLEST <= max(height, width) <= LARGEST:
-            top, left = int(random.integers(size - height + 1)), int(random.integers(size - width + 1))
-            yield _Candidate(source, opacity, (slice(top, top + height), slice(left, left + width)))
+        top, left = int(random.integers(size - height + 1)), int(random.integers(size - width + 1))
+        yield _Candidate(source, opacity, (slice(top, top + height), slice(left, left + width)))
 
 
 def fit_digit(image: np.ndarray, longer: int) -> np.ndarray:
-    """Scales a digit so that the longer side of its ink is about `longer`, and cuts it out along its ink.
+    """Scales a digit so that the longer side of its ink is `longer` or a little less, and cuts it out along its ink.
 
     Args:
         image: uint8 (height, width), ink light.

@@ -166,6 +166,31 @@ def test_any_box_is_cut_to_its_picture_or_left_out(animals, boxes, scaled):
     torch.testing.assert_close(sample["boxes"], expected)
 
 
+def test_objects_that_a_crop_leaves_out_are_gone_with_their_labels(tmp_path):
+    """Thirty objects of 6x6 on a grid: those that lie in the crop stay, and a label is still its box's own."""
+    places = [(20 * column + 7, 20 * row + 7) for row in range(5) for column in range(6)]
+    categories = [{"id": number, "name": f"{number:02}"} for number in range(30)]
+    boxes = [(number, x, y, 6, 6) for number, (x, y) in enumerate(places)]
+    for split in ("train", "val"):
+        write_part(tmp_path, split, document({"a.png": ((100, 120), boxes)}, categories))
+    data = Coco(root=str(tmp_path), batch_size=1, augment=[v2.RandomIoUCrop()])
+    numbers = set()
+    for batch in [batch for epoch in range(30) for batch in train_batches(data, epoch)]:
+        (kept,), (labels,) = batch["boxes"], batch["labels"]
+        numbers.add(len(kept))
+        assert len(kept) == len(labels)
+        assert (kept[:, 2:] > 0).all()
+        corners = torch.cat([kept[:, :2] - kept[:, 2:] / 2, kept[:, :2] + kept[:, 2:] / 2], 1)
+        assert corners.min() > -1e-6
+        assert corners.max() < 1 + 1e-6
+        size = torch.tensor(batch["image"].shape[-2:]).flip(0)
+        centres = kept[:, :2] * size
+        whole = (kept[:, 2:] * size > 5.99).all(1)
+        moved = centres - torch.tensor([places[label] for label in labels.tolist()])
+        assert (moved[whole] - moved[whole][:1]).abs().max() < 0.01 if whole.any() else True
+    assert len(numbers) > 5
+
+
 def test_pictures_without_objects_train(animals, own):
     rewrite(own, "train", lambda content: content.update(annotations=content["annotations"][:1]))
     augment = [v2.RandomZoomOut(), v2.RandomIoUCrop(), v2.RandomHorizontalFlip(), v2.RandomPhotometricDistort()]
@@ -266,7 +291,8 @@ def test_restored_facts_need_no_data(tmp_path, animals):
 
 def test_restored_classes_decide_the_labels(animals):
     data = Coco(root=str(animals))
-    assert data.class_names == ["cat", "owl", "dog"]
+    (batch,) = data.val_dataloader()
+    assert batch["labels"][0].tolist() == [0, 2]
     data.restore_facts({**FACTS, "class_names": ["dog", "cat"]})
     (batch,) = data.val_dataloader()
     assert batch["labels"][0].tolist() == [1, 0]

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from datamodules import DigitScenes
-from datamodules.detection import scenes
+from datamodules.detection import drawing, scenes
 from datamodules.detection.drawing import draw_scene, fit_digit, overlap
 from datamodules.detection.scenes import NUM_SCENES, make_scenes
 from datamodules.mnist import MNIST, read_digits
@@ -46,8 +46,10 @@ def test_deterministic_to_the_byte_and_independent_of_the_number(made, tmp_path)
     for path, content in files(tmp_path / "fewer").items():
         if path.suffix == ".png":
             assert content == (made / path).read_bytes()
-    make_scenes(tmp_path / "other", counts=COUNTS, seed=1)
-    assert files(tmp_path / "other") != files(made)
+    make_scenes(tmp_path / "other", counts={"train": 1, "val": 1, "test": 1}, seed=1)
+    for split in COUNTS:
+        first = f"{split}/00000.png"
+        assert (tmp_path / "other" / first).read_bytes() != (made / first).read_bytes()
 
 
 @pytest.mark.parametrize("split", COUNTS)
@@ -110,6 +112,34 @@ def test_boxes_are_tight_around_visible_ink(monkeypatch):
         picture, (digit,) = draw_scene(images, sources, Quiet(seed))
         rows, columns = (picture != picture.min()).any(1).nonzero()[0], (picture != picture.min()).any(0).nonzero()[0]
         assert digit.box == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+
+
+def test_no_stroke_of_the_clutter_could_be_a_digit(monkeypatch):
+    lengths = []
+
+    def line(self, xy, **kwargs):
+        lengths.append(np.hypot(xy[2] - xy[0], xy[3] - xy[1]))
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "line", line)
+    for seed in range(100):
+        drawing._clutter(50, np.random.default_rng(seed), 128)
+    lengths = np.array(lengths)
+    assert ((lengths < 12) | (lengths > 56)).all()
+    assert min((lengths < 12).sum(), (lengths > 56).sum()) > 100
+
+
+def test_a_digit_that_another_hides_is_not_fair():
+    """Two digits of 20x20 and 40x12 pixels; the second hides some rows of the first."""
+    for hidden, fair in [(0, True), (3, True), (4, False)]:
+        owner = np.zeros((64, 64), np.uint8)
+        owner[:20, :20] = 1
+        owner[20 - hidden : 32 - hidden, :40] = 2
+        assert drawing._fair(owner, [400, 480]) is fair
+    owner = np.zeros((64, 64), np.uint8)
+    owner[:11, :11] = 1
+    assert not drawing._fair(owner, [121]), "too small"
+    owner[::2, :20], owner[1::2, :20] = 1, 2
+    assert not drawing._fair(owner, [640, 640]), "the same box"
 
 
 def test_a_fitted_digit_has_ink_on_every_side():

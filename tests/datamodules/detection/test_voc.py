@@ -35,6 +35,9 @@ def test_classes_are_those_of_training_sorted_or_given(tmp_path):
     given = VOC(root=str(tmp_path), class_names=["dog", "cat", "owl"])
     assert (given.class_names, given.num_classes) == (["dog", "cat", "owl"], 3)
     assert batch_of(tmp_path, class_names=["dog", "cat", "owl"])["labels"][0].tolist() == [0]
+    names = [*"hgfedcba"]
+    write_voc(tmp_path / "many", {"train": {"a": [(name, 1, 1, 5, 5) for name in names]}})
+    assert list(read_voc(tmp_path / "many", "train").categories.values()) == sorted(names)
     with pytest.raises(ValueError, match=r"class_names=\['a', 'a'\] must name at least one class, and each once"):
         VOC(class_names=["a", "a"])
     with pytest.raises(ValueError, match=r"a\.xml: annotation 2: class 'cat' is unknown; known are dog"):
