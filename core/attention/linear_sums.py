@@ -60,7 +60,8 @@ def scan(q: HeadQueries, k: HeadKeys, v: HeadKeys, padding: Padding, sums: Sums)
     values = into_blocks(with_ones(v, padding))
     states = torch.cat([sums.unsqueeze(2), keys.mT @ values], dim=2).cumsum(2)
     mixed = (queries @ keys.mT).tril() @ values + queries @ states[:, :, :-1]
-    return mixed.flatten(2, 3)[:, :, :length], states[:, :, -1]
+    # Contiguous, or the strides would tell compilers the number of blocks, and each length be another graph.
+    return mixed.flatten(2, 3)[:, :, :length].contiguous(), states[:, :, -1]
 
 
 def divide(mixed: Mixed) -> HeadQueries:

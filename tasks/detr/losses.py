@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou_loss
 
+from tasks.detr.boxes import cxcywh_to_xyxy, generalized_iou_pairs
 from tasks.detr.classification import Classification
 from tasks.detr.denoising import Noised
 from tasks.detr.matcher import Matches
@@ -79,9 +79,8 @@ class SetLoss:
         classification: Classification,
     ) -> Parts:
         boxes = boxes.float()
-        corners, true_corners = (box_convert(x, "cxcywh", "xyxy") for x in (boxes, true_boxes))
         distance = (boxes - true_boxes).abs().sum(1)
-        giou_loss = generalized_box_iou_loss(corners, true_corners)
+        giou_loss = 1 - generalized_iou_pairs(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(true_boxes))
 
         def of_layers(each: Tensor) -> Tensor:
             return each.new_zeros(len(found.logits)).index_add(0, layer, each) / num_objects

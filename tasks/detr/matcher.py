@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou
 
+from tasks.detr.boxes import cxcywh_to_xyxy, generalized_iou_matrix
 from tasks.detr.classification import Classification
 from tasks.detr.model import Found
 from tasks.detr.targets import Targets
@@ -95,5 +95,5 @@ class HungarianMatcher:
         boxes = found.boxes.float()
         cost = self.class_cost * classification.cost(found.logits)[..., targets.labels]
         cost = cost + self.box_cost * torch.cdist(boxes.flatten(0, -2), targets.boxes, p=1).view_as(cost)
-        corners = [box_convert(x, "cxcywh", "xyxy") for x in (boxes.flatten(0, -2), targets.boxes)]
-        return cost - self.giou_cost * generalized_box_iou(*corners).view_as(cost)
+        corners = [cxcywh_to_xyxy(x) for x in (boxes.flatten(0, -2), targets.boxes)]
+        return cost - self.giou_cost * generalized_iou_matrix(*corners).view_as(cost)

@@ -10,7 +10,7 @@ from torch import Tensor
 from tasks.base import TaskModule
 from tasks.detr import report
 from tasks.detr.boxes import to_pixels
-from tasks.detr.evaluation import CocoEvaluation
+from tasks.detr.evaluation import CocoEvaluation, measured
 from tasks.detr.losses import Parts, SetLoss, total
 from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR, Found
@@ -161,7 +161,6 @@ class DETRModule(TaskModule):
             self.log(f"{stage}/{name}_loss", each[-1], batch_size=len(batch["image"]), on_step=False, on_epoch=True)
 
     def _log_metrics(self, stage: str) -> None:
-        for name, value in self.evaluation.compute().items():
-            if value is not None:
-                self.log(f"{stage}/{name}", value, prog_bar=name == "ap50")
+        for name, value in measured(self.evaluation.compute()).items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "ap50")
         self.evaluation.reset()

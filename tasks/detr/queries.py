@@ -164,7 +164,7 @@ class ProposalQueries(AnchorQueries):
         real = torch.full_like(scores[:, :1], scores.shape[1])
         if cells.padding is not None:
             scores, real = scores.masked_fill(cells.padding, -torch.inf), (~cells.padding).sum(1, keepdim=True)
-        best = scores.sort(1, descending=True, stable=True).indices
+        best = scores.sort(dim=1, descending=True, stable=True).indices
         # A picture of fewer cells than queries gives each cell to several.
         best = best.gather(1, torch.arange(self.num_queries, device=best.device) % real.long().clamp(min=1))
         chosen = boxes.detach().gather(1, best[..., None].expand(-1, -1, 4))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from torch._inductor.compile_fx import compile_fx
 
 from core import Decoder, Encoder, SinusoidalPositionalEncoding
 from core.attention.flex import attend_by_flex
@@ -59,6 +60,28 @@ def test_an_epoch_of_unequal_lengths_compiles_at_most_three_times(make, attentio
         same = network(x, key_padding_mask=padding)
         assert_close(compiled(x, key_padding_mask=padding)[~padding], same[~padding], f"length {length}")
     assert counter.frame_count <= 3
+
+
+@pytest.mark.slow
+@with_each(ATTENTIONS)
+def test_the_default_compiler_serves_unequal_lengths_in_training(attention):
+    """What it generates may depend on strides too, which the other backends of these tests do not look at."""
+    graphs = 0
+
+    def count_and_compile(graph, inputs):
+        nonlocal graphs
+        graphs += 1
+        return compile_fx(graph, inputs)
+
+    network = Decoder(8, 2, 1, attention=attention, cross_attention=None)
+    compiled = torch.compile(network, fullgraph=True, backend=count_and_compile)
+    for length in (40, 12, 44, 28, 13, 36, 9):
+        x = torch.randn(3, length, 8, requires_grad=True)
+        output, expected = compiled(x), network(x)
+        assert_close(output, expected, f"length {length}")
+        gradients = [torch.autograd.grad((y * y).sum(), x)[0] for y in (output, expected)]
+        assert_close(*gradients, f"gradient at length {length}")
+    assert graphs <= 3
 
 
 class Translator(nn.Module):

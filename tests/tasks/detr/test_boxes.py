@@ -127,10 +127,12 @@ def test_generalized_iou_moves_a_box_without_area_towards_its_target():
     assert (box.grad[1, 2:] < 0).all(), "a point outside should come nearer"
 
 
-def test_generalized_iou_is_float32_under_autocast():
-    a, b = torch.rand(3, 4).bfloat16(), torch.rand(3, 4).bfloat16()
+def test_generalized_iou_of_half_precision_is_computed_in_float32():
+    a, b = (torch.rand(50, 2, 2).sort(dim=1).values.flatten(1).bfloat16() for _ in range(2))
+    expected = generalized_iou_pairs(a.float(), b.float())
+    assert (generalized_iou_pairs(a, b) == expected).all()
     with torch.autocast("cpu", torch.bfloat16):
-        assert generalized_iou_pairs(a, b).dtype == torch.float32
+        assert (generalized_iou_pairs(a, b) == expected).all()
 
 
 @given(st.lists(ANY_BOX, max_size=3), st.lists(ANY_BOX, max_size=3))

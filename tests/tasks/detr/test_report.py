@@ -155,6 +155,12 @@ def test_any_box_can_be_drawn(pictures, box):
     assert (drawn != picture).any()
 
 
+def test_the_surest_box_lies_on_top():
+    boxes = found((10, 10, 90, 50, 0.9, 0), (10, 10, 90, 50, 0.6, 1))
+    drawn = draw_boxes(torch.zeros(3, 60, 100, dtype=torch.uint8), boxes, CLASS_NAMES)
+    assert drawn[:, 50, 50].tolist() == list(class_colours(2)[0])
+
+
 def test_a_picture_of_one_pixel(tmp_path):
     Image.new("L", (1, 1)).save(tmp_path / "dot.png")
     save(batches(found((0, 0, 1, 1, 0.9, 0))), [str(tmp_path / "dot.png")], tmp_path / "out")
