@@ -42,6 +42,8 @@ class TaskModule(LightningModule):
     network_class: ClassVar[type[nn.Module]]
     links: ClassVar[tuple[str, ...]]
     """Arguments of the network that the data's facts of the same name set."""
+    explains: ClassVar[bool] = False
+    """Whether `predict` takes `--explain`, which sets `explaining`."""
     facts_to_agree: ClassVar[tuple[str, ...]] = ()
     """Facts in which data and checkpoint must agree, for the checkpoint to be trained on or tested."""
 
@@ -64,6 +66,7 @@ class TaskModule(LightningModule):
             raise ValueError(f"ema_decay={ema_decay} is not in [0, 1)")
         self.network = network
         self.facts = facts
+        self.explaining = False
         self.config: dict[str, Any] = {}
         """The run's resolved configuration; the command line sets it, and checkpoints carry it."""
         self.optimizer_factory = optimizer

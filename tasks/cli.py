@@ -76,6 +76,8 @@ class TaskCLI(LightningCLI):
         if subcommand == "predict":
             parser.add_argument("--input", type=str, required=True, help="A file, or a folder of files.")
             parser.add_argument("--output", type=str, required=True, help="The folder to write to.")
+            if self.module_class.explains:
+                parser.add_argument("--explain", type=bool, default=False, help="Writes where the network looked, too.")
         else:
             parser.add_argument("--runs", type=str, default="runs", help="Where the run's folder is made.")
         return parser
@@ -168,7 +170,7 @@ class TaskCLI(LightningCLI):
         resolved = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
         if self.subcommand == "fit":
             resolved["model"] |= {fact: facts[fact] for fact in self.module_class.links}
-        for key in ("ckpt_path", "input", "output", "runs"):
+        for key in ("ckpt_path", "input", "output", "explain", "runs"):
             resolved.pop(key, None)
         data = resolved["data"].get("init_args", {})
         if data.get("root") is not None:
@@ -231,6 +233,7 @@ class TaskCLI(LightningCLI):
         """Applies a checkpoint to the user's files; one that cannot be read is named, and the others go on."""
         config = self.config["predict"]
         self._load()
+        model.explaining = config.get("explain", False)
         files = datamodule.predict_files(Path(config["input"]))
         folder = Path(config["output"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,7 +278,30 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
     return TaskCLI(module_class, CONFIGS / default_config, args).last_line
 
 
-def _read_configs(paths: Iterable[str]) -> dict[str, Any]:
+def check_data(default_config: str, args: list[str]) -> str:
+    """Looks a data set over and returns the report.
+
+    Args:
+        default_config: The experiment whose data are looked at unless others are given, a path below `configs`.
+        args: The command line, command first.
+    """
+    parser = TaskParser()
+    parser.add_argument("--config", "-c", action="append", type=str, default=None)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    rest = args[1:]
+    files = [value for option, value in pairwise(rest) if option in ("--config", "-c")] or [CONFIGS / default_config]
+    own = [
+        word for number, word in enumerate(rest) if not {word, *rest[max(number - 1, 0) : number]} & {"--config", "-c"}
+    ]
+    data = _read_configs(files).get("data", {})
+    try:
+        config = parser.parse_args([f"--data={json.dumps(data)}", *own])
+    except UsageError as error:
+        raise UsageError(explain(str(error), parser, own, {"data": data})) from error
+    return str(parser.instantiate_classes(config)["data"].check())
+
+
+def _read_configs(paths: Iterable[str | Path]) -> dict[str, Any]:
     """The configurations that can be read, merged at the top level; only to guess what was meant."""
     known: dict[str, Any] = {}
     for path in paths:

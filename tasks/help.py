@@ -17,7 +17,10 @@ import yaml
 
 from tasks.base import TaskModule
 
-TASKS = {"vit": ("tasks.vit.module.ViTModule", "vit/mnist.yaml")}
+TASKS = {
+    "vit": ("tasks.vit.module.ViTModule", "vit/mnist.yaml"),
+    "detr": ("tasks.detr.module.DETRModule", "detr/digits.yaml"),
+}
 """Of each task its module and the experiment that `fit` runs without `--config`."""
 
 COMMANDS = {
@@ -26,6 +29,9 @@ COMMANDS = {
     "test": "Measures a checkpoint on the test part of the data.",
     "predict": "Applies a checkpoint to files.",
 }
+CHECKS_DATA = {"detr": "Looks the data over: counts, sizes, and what is wrong with which file."}
+"""The tasks with a command `check-data`."""
+
 _TRAINER = """\
 trainer: any argument of pytorch_lightning.Trainer, as
   --trainer.max_epochs=N  --trainer.max_steps=N  --trainer.accelerator=cpu|gpu|auto  --trainer.devices=N
@@ -41,9 +47,14 @@ def help_texts(task: str) -> dict[str, str]:
     module_class = import_object(module_path)
     config = yaml.safe_load((Path(__file__).parents[1] / "configs" / default).read_text(encoding="utf-8"))
     texts = {"overview": _overview(task, module_class, default)}
+    data = import_object(config["data"]["class_path"])
+    about_data = ["", *_group("data", data, config["data"].get("init_args", {}), set())]
+    about_data += [
+        "  Other data sets, by --data=NAME: " + ", ".join(n for n in _data_sets() if n != data.__name__) + "."
+    ]
     for command, summary in COMMANDS.items():
         lines = [f"usage: python -m tasks.{task} {command} [--name=value ...]", "", summary, ""]
-        lines += _command_arguments(command, default)
+        lines += _command_arguments(command, default, explains=module_class.explains)
         if command == "fit":
             lines += ["", "The data's facts set " + ", ".join(f"model.{fact}" for fact in module_class.links) + "."]
         else:
@@ -51,12 +62,11 @@ def help_texts(task: str) -> dict[str, str]:
         skip = set(module_class.links) if command == "fit" else set()
         lines += ["", *_group("model", module_class.network_class, config["model"], skip)]
         lines += ["", *_group("training", module_class, config["training"], {"network", "facts"})]
-        data = import_object(config["data"]["class_path"])
-        lines += ["", *_group("data", data, config["data"].get("init_args", {}), set())]
-        lines += [
-            "  Other data sets, by --data=NAME: " + ", ".join(n for n in _data_sets() if n != data.__name__) + "."
-        ]
-        texts[command] = "\n".join([*lines, "", _TRAINER])
+        texts[command] = "\n".join([*lines, *about_data, "", _TRAINER])
+    if task in CHECKS_DATA:
+        lines = [f"usage: python -m tasks.{task} check-data [--name=value ...]", "", CHECKS_DATA[task], ""]
+        lines += _entry("--config FILE", f"Where the data are described. Default: configs/{default}.")
+        texts["check-data"] = "\n".join([*lines, *about_data, ""])
     return texts
 
 
@@ -68,7 +78,8 @@ def import_object(path: str) -> Any:
 
 def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
     summary = docstring_parser.parse(inspect.getdoc(module_class) or "").short_description
-    commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    every = {**COMMANDS, **({"check-data": CHECKS_DATA[task]} if task in CHECKS_DATA else {})}
+    commands = "\n".join(f"  {name:<12}{text}" for name, text in every.items())
     return (
         f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary}\n\ncommands:\n{commands}\n\n"
         f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path alone, `predict` its\n"
@@ -76,7 +87,7 @@ def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
     )
 
 
-def _command_arguments(command: str, default: str) -> list[str]:
+def _command_arguments(command: str, default: str, *, explains: bool) -> list[str]:
     arguments = {
         "--config FILE": "An experiment in YAML; where repeated, the later wins."
         + (f" Default: configs/{default}." if command == "fit" else ""),
@@ -86,6 +97,7 @@ def _command_arguments(command: str, default: str) -> list[str]:
     }
     if command == "predict":
         arguments |= {"--input PATH": "A file, or a folder of files.", "--output FOLDER": "Where predictions go."}
+        arguments |= {"--explain BOOL": "Writes where the network looked, too. Default: false."} if explains else {}
     else:
         arguments["--runs FOLDER"] = "Where the run's folder is made. Default: runs."
     return [line for name, text in arguments.items() for line in _entry(name, text)]

@@ -15,13 +15,20 @@ from tasks.errors import TaskError, UsageError
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
-def launch(task: str, run: Callable[[list[str]], str], args: Sequence[str] | None = None) -> int:
+def launch(
+    task: str,
+    run: Callable[[list[str]], str],
+    args: Sequence[str] | None = None,
+    *,
+    commands: Sequence[str] = SUBCOMMANDS,
+) -> int:
     """Runs a task's command line.
 
     Args:
         task: Name of the task.
         run: Does the work, given the arguments, and returns the last line to print.
         args: The command line without the program's name; the process's own if not given.
+        commands: The commands that the task has.
 
     Returns:
         The exit code: 0, 2 for a command line that cannot be understood, 1 for everything else that failed.
@@ -30,9 +37,9 @@ def launch(task: str, run: Callable[[list[str]], str], args: Sequence[str] | Non
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(help_text(task, "overview"))
         return 0
-    if args[0] not in SUBCOMMANDS:
-        near = difflib.get_close_matches(args[0], SUBCOMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SUBCOMMANDS)}"
+    if args[0] not in commands:
+        near = difflib.get_close_matches(args[0], commands, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(commands)}"
         return _fail(f"{args[0]!r} is not a command of tasks.{task}; {hint}", 2)
     if "-h" in args or "--help" in args:
         sys.stdout.write(help_text(task, args[0]))

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import install_import_hook
 
 if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces: see tests/test_traced.py
-    install_import_hook(["core", "tasks.vit.model", "tasks.detr"], "beartype.beartype")
+    parts = ["backbone", "boxes", "classification", "denoising", "losses", "matcher", "model", "queries", "targets"]
+    install_import_hook(["core", "tasks.vit.model", *(f"tasks.detr.{part}" for part in parts)], "beartype.beartype")
 torch.set_num_threads(1)
 
 

@@ -66,26 +66,25 @@ class HungarianMatcher:
         padding: Bool[Tensor, "batch queries"] | None = None,
     ) -> Matches:
         """Matches what each layer finds with the objects of the batch; what is padding is matched with none."""
-        pairs: list[tuple[int, int, np.ndarray, np.ndarray]] = []
+        costs = self.costs(found, targets, classification)
+        first = np.cumsum([0, *targets.counts])
+        pairs = [np.empty((4, 0), dtype=np.int64)]
         repaired = []
-        first = 0
-        costs = self.costs(found, targets, classification).cpu().numpy()
-        for picture, count in enumerate(targets.counts):
-            real = None if padding is None else (~padding[picture]).nonzero()[:, 0].cpu().numpy()
-            cost = costs[:, picture, slice(None) if real is None else real, first : first + count]
+        for picture, cost in enumerate(np.split(costs.cpu().numpy(), first[1:-1], axis=3)):
+            cost = cost[:, picture]
+            real = np.arange(cost.shape[1]) if padding is None else (~padding[picture]).nonzero()[:, 0].cpu().numpy()
+            cost = cost[:, real]
             finite = np.isfinite(cost)
             if not finite.all():
                 repaired.append(picture)
-                largest = np.abs(cost[finite]).max(initial=1.0)
-                cost = np.where(finite, cost, 2 * largest * (min(cost.shape[1:]) + 1))
+                beyond = 2 * np.abs(cost[finite]).max(initial=1.0) * (min(cost.shape[1:]) + 1)
+                cost = np.where(finite, cost, beyond)
             for layer, layer_cost in enumerate(cost):
                 query, target = linear_sum_assignment(layer_cost)
-                pairs.append((layer, picture, query if real is None else real[query], target + first))
-            first += count
-        device = found.logits.device
-        lengths = [len(query) for *_, query, _ in pairs]
-        layer, picture = (torch.tensor(np.repeat([pair[i] for pair in pairs], lengths), device=device) for i in (0, 1))
-        query, target = (torch.tensor(np.concatenate([pair[i] for pair in pairs]), device=device) for i in (2, 3))
+                of = [np.full_like(query, layer), np.full_like(query, picture)]
+                pairs.append(np.stack([*of, real[query], target + first[picture]]))
+        every = torch.from_numpy(np.concatenate(pairs, axis=1)).to(costs.device)
+        layer, picture, query, target = every
         return Matches(layer, picture, query, target, repaired)
 
     def costs(

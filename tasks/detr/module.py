@@ -7,17 +7,21 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from core.explain import record_attention
 from tasks.base import TaskModule
 from tasks.detr import report
 from tasks.detr.boxes import to_pixels
+from tasks.detr.drawing import output_names
 from tasks.detr.evaluation import CocoEvaluation, measured
+from tasks.detr.explanation import centre_cells, draw_attention
 from tasks.detr.losses import Parts, SetLoss, total
 from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR, Found
 from tasks.detr.targets import Targets, gather_targets
 
 Detections = dict[str, Tensor]
-"""Of a picture: `boxes` (n, 4), absolute `x1, y1, x2, y2` in pixels of the original; `scores` and `labels` (n,)."""
+"""Of a picture: `boxes` (n, 4), absolute `x1, y1, x2, y2` in pixels of the original; `scores`, `labels` and
+`queries`, which say what found each, (n,)."""
 
 
 class DETRModule(TaskModule):
@@ -37,6 +41,7 @@ class DETRModule(TaskModule):
 
     task = "detr"
     network_class = DETR
+    explains = True
     links = ("num_classes",)
     facts_to_agree = ("class_names",)
 
@@ -107,12 +112,38 @@ class DETRModule(TaskModule):
         if len(batch["index"]):
             found = self.detr.find(batch["image"], batch["padding_mask"]).found
             detections = self.detect(found, batch["original_size"], min_score=self.min_score)
-        return {"index": batch["index"], "failed": batch["failed"], "detections": detections}
+        maps = [self._explain(batch, number, each) for number, each in enumerate(detections)] if self.explaining else []
+        return {"index": batch["index"], "failed": batch["failed"], "detections": detections, "maps": maps}
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
-        return report.save_predictions(
-            batches, names, folder, class_names=self.facts["class_names"], category_ids=self.facts["category_ids"]
+        class_names = self.facts["class_names"]
+        document = report.save_predictions(
+            batches, names, folder, class_names=class_names, category_ids=self.facts["category_ids"]
         )
+        outputs = output_names(names)
+        for batch in batches:
+            for index, detections, maps in zip(
+                batch["index"].tolist(), batch["detections"], batch["maps"], strict=False
+            ):
+                draw_attention(names[index], detections, folder, outputs[index], class_names=class_names, **maps)
+        return document
+
+    def _explain(self, batch: dict[str, Any], number: int, detections: Detections) -> dict[str, Tensor]:
+        """Where the last layers looked for what was found in a picture: by itself, without padding."""
+        real = ~batch["padding_mask"][number]
+        height, width = int(real[:, 0].sum()), int(real[0].sum())
+        image = batch["image"][number : number + 1, :, :height, :width]
+        decoder, encoder = len(self.detr.decoder.layers) - 1, len(self.detr.encoder.layers) - 1
+        layers = [f"decoder.layers.{decoder}.cross_attention", f"encoder.layers.{encoder}.attention"]
+        with record_attention(self.detr, layers=layers) as recorded:
+            self.detr.find(image)
+        grid = self.detr.backbone(image, None)[0].shape[-2:]
+        cross, own = (recorded[layer][0][0] for layer in layers)
+        cells = centre_cells(detections["boxes"], batch["original_size"][number], tuple(grid))
+        return {
+            "cross_attention": cross[:, detections["queries"]].transpose(0, 1).unflatten(2, grid),
+            "encoder_attention": own[:, cells].transpose(0, 1).unflatten(2, grid),
+        }
 
     def detect(self, found: Found, original_size: Tensor, *, min_score: float = 0.0) -> list[Detections]:
         """What the last layer has found in each picture, best first.
@@ -128,7 +159,8 @@ class DETRModule(TaskModule):
         for number, size in enumerate(original_size):
             kept = scores[number] >= min_score
             corners = to_pixels(boxes[number][kept], size)
-            detections.append({"boxes": corners, "scores": scores[number][kept], "labels": labels[number][kept]})
+            each = {"scores": scores[number], "labels": labels[number], "queries": queries[number]}
+            detections.append({"boxes": corners, **{name: values[kept] for name, values in each.items()}})
         return detections
 
     def _targets(self, batch: dict[str, Any]) -> Targets:

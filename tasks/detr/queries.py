@@ -121,7 +121,7 @@ class AnchorQueries(Queries):
         if embed_dim % 4:
             raise ValueError(f"embed_dim={embed_dim} is not a multiple of 4: a part for each number of an anchor box")
         self.base = base
-        self.half = embed_dim // 2
+        self.coordinate_dim = embed_dim // 2
         self.content = nn.Parameter(torch.randn(num_queries, embed_dim) * 0.02)
         self.anchors = nn.Parameter(_spread_out(num_queries))
         self.project = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))
@@ -132,7 +132,7 @@ class AnchorQueries(Queries):
     def position(self, anchors: Anchors | None) -> Tensor:
         assert anchors is not None
         angles = anchors.sigmoid() * (2 * torch.pi)
-        return self.project(sines_and_cosines(angles, self.half, self.base).flatten(-2))
+        return self.project(sines_and_cosines(angles, self.coordinate_dim, self.base).flatten(-2))
 
 
 class ProposalQueries(AnchorQueries):
