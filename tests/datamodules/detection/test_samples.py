@@ -323,7 +323,7 @@ data:
     max_size: 64
     augment:
     - {{class_path: torchvision.transforms.v2.RandomHorizontalFlip, init_args: {{p: 0.5}}}}
-    - {{class_path: torchvision.transforms.v2.ScaleJitter, init_args: {{target_size: [64, 64], scale_range: [0.8, 1.2]}}}}
+    - {{class_path: torchvision.transforms.v2.ScaleJitter, init_args: {{target_size: [64, 64]}}}}
     - class_path: torchvision.transforms.v2.RandomIoUCrop
 """
 
