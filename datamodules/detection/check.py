@@ -132,9 +132,8 @@ def _check_pictures(annotations: Annotations) -> list[Finding]:
 def _outside(annotations: Annotations, index: int, size: tuple[int, int]) -> list[Finding]:
     first = annotations.first[index]
     boxes = annotations.boxes[first : annotations.first[index + 1]]
-    low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
-    most = torch.tensor([size[1], size[0]]) + _TOLERANCE
-    rows = ((low < -_TOLERANCE) | (high > most)).any(1).nonzero().flatten().tolist()
+    most = torch.tensor([size[1], size[0]] * 2) + _TOLERANCE
+    rows = ((boxes < -_TOLERANCE) | (boxes > most)).any(1).nonzero().flatten().tolist()
     return [
         Finding(Defect.OUTSIDE, f"{annotations.where(first + row)} of an image of {size[0]}x{size[1]}") for row in rows
     ]

@@ -77,6 +77,18 @@ def test_truth_is_what_the_file_says(own):
     assert batch["truth"][1]["boxes"].shape == batch["boxes"][1].shape == (0, 4)
 
 
+def test_annotations_may_come_in_any_order(animals, own):
+    rewrite(own, "train", lambda content: content["annotations"].reverse())
+    one, other = (Coco(root=str(root)).pictures("train").annotations for root in (animals, own))
+    for index in range(5):
+        assert one.of(index)["boxes"].flip(0).tolist() == other.of(index)["boxes"].tolist()
+
+
+def test_a_name_of_several_lines_still_gets_one(own):
+    rewrite(own, "train", lambda content: content["images"][0].update(file_name="a\nb.png"))
+    refused(own, r"its image .*/a b\.png is missing", FileNotFoundError)
+
+
 def test_validation_is_tested_where_there_is_no_test(animals):
     data = Coco(root=str(animals))
     with pytest.warns(UserWarning, match="has no test part with annotations; the validation part is tested"):

@@ -4,9 +4,10 @@ import torch
 import torchvision.transforms.v2 as v2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
 from PIL import Image
 
-from datamodules import Coco
+from datamodules import Coco, DataModule
 from datamodules.detection.annotations import Annotation, Annotations, Picture, Reading
 from datamodules.detection.samples import AnnotatedPictures, DetectionSamples, Sizing
 from tests.datamodules.detection.sets import document, rewrite, write_part
@@ -312,3 +313,34 @@ def test_unreadable_files_are_told_and_not_raised(animals, tmp_path, workers):
     assert bad["failed"][0] == (0, f"{tmp_path / 'a.png'}: is empty")
     assert mixed["index"].tolist() == [2]
     assert mixed["failed"] == [(3, f"{tmp_path / 'none.png'}: no such file")]
+
+
+CONFIG = """
+data:
+  class_path: {name}
+  init_args:
+    image_size: 48
+    max_size: 64
+    augment:
+    - {{class_path: torchvision.transforms.v2.RandomHorizontalFlip, init_args: {{p: 0.5}}}}
+    - {{class_path: torchvision.transforms.v2.ScaleJitter, init_args: {{target_size: [64, 64]}}}}
+    - class_path: torchvision.transforms.v2.RandomIoUCrop
+"""
+
+
+@pytest.mark.parametrize("name", ["Coco", "VOC", "DigitScenes"])
+def test_yaml_and_shell_name_data_and_augmentations(animals, tmp_path, name):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(DataModule, "data")
+    (tmp_path / "a.yaml").write_text(CONFIG.format(name=name))
+    arguments = [f"--config={tmp_path / 'a.yaml'}", f"--data.root={animals}", "--data.batch_size=5"]
+    data = parser.instantiate_classes(parser.parse_args(arguments)).data
+    assert type(data).__name__ == name
+    assert [type(change).__name__ for change in data.augment] == [
+        "RandomHorizontalFlip",
+        "ScaleJitter",
+        "RandomIoUCrop",
+    ]
+    if name == "Coco":
+        assert len(train_batches(data)[0]["boxes"]) == 5
