@@ -1,6 +1,7 @@
 import json
 import math
 import random
+from datetime import timedelta
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tasks.detr.evaluation import FIGURES, CocoEvaluation, format_figures, measu
 NAMES = ["cat", "dog", "never there", "bird"]
 CATEGORY_IDS = [7, 3, 90, 12]
 NOTHING = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.long)}
+PATIENCE = timedelta(seconds=60)
 NO_TRUTH = {**NOTHING, "area": torch.zeros(0), "crowd": torch.zeros(0, dtype=torch.bool)}
 
 
@@ -225,8 +227,9 @@ def test_format():
     assert measured({"ap": 0.0, "ap_small": None}) == {"ap": 0.0}
 
 
-def measure_part(rank, folder, seed):
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+def measure_part(rank, port, folder, seed):
+    store = distributed.TCPStore("127.0.0.1", port, timeout=PATIENCE)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=PATIENCE)
     truth, results = random_data(seed)
     ids = [image["id"] for image in truth["images"]]
     evaluation = CocoEvaluation(NAMES)
@@ -237,7 +240,8 @@ def measure_part(rank, folder, seed):
 
 
 def test_two_processes_measure_what_one_does(tmp_path):
-    multiprocessing.spawn(measure_part, args=(tmp_path, 2), nprocs=2)
+    meeting = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    multiprocessing.spawn(measure_part, args=(meeting.port, tmp_path, 2), nprocs=2)
     truth, results = random_data(2)
     expected = ours(truth, results).compute()
     for rank in range(2):
