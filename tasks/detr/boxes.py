@@ -49,7 +49,8 @@ def generalized_iou_pairs(a: Float[Tensor, "*#pairs 4"], b: Float[Tensor, "*#pai
     `GIoU = |A & B| / |A | B| - |C - (A | B)| / |C|`, C being the smallest box around both; from -1 to 1. Computed in
     float32, with sides as shares of C's, which leaves GIoU as it is and keeps areas between 0 and 1, whatever the
     unit. A direction in which both boxes have no extent drops out: GIoU is that of the two intervals or points left.
-    So boxes without area have a value and a finite gradient; finite boxes give finite values.
+    So boxes without area have a value and a finite gradient; finite boxes give finite values. torchvision's
+    `generalized_box_iou` gives NaN for boxes without area, on which no assignment can be computed.
 
     Args:
         a: Corners `x1, y1, x2, y2`.
@@ -70,14 +71,6 @@ def generalized_iou_pairs(a: Float[Tensor, "*#pairs 4"], b: Float[Tensor, "*#pai
     intersection = area(shared)
     union = area(_extent(a[..., :2], a[..., 2:])) + area(_extent(b[..., :2], b[..., 2:])) - intersection
     return intersection / union.clamp(min=SMALLEST) - (1 - union)
-
-
-def generalized_iou_matrix(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
-    """Generalised intersection over union of each box of `a` and each of `b`; see `generalized_iou_pairs`.
-
-    torchvision's `generalized_box_iou` gives NaN for boxes without area, on which no assignment can be computed.
-    """
-    return generalized_iou_pairs(a[:, None], b)
 
 
 def check_detections(detections: Mapping[str, Tensor], where: str, num_classes: int) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from tasks.detr.boxes import cxcywh_to_xyxy, generalized_iou_matrix
+from tasks.detr.boxes import cxcywh_to_xyxy, generalized_iou_pairs
 from tasks.detr.classification import Classification
 from tasks.detr.model import Found
 from tasks.detr.targets import Targets
@@ -70,8 +70,8 @@ class HungarianMatcher:
         first = np.cumsum([0, *targets.counts])
         pairs = [np.empty((4, 0), dtype=np.int64)]
         repaired = []
-        for picture, cost in enumerate(np.split(costs.cpu().numpy(), first[1:-1], axis=3)):
-            cost = cost[:, picture]
+        for picture, (count, cost) in enumerate(zip(targets.counts, costs.unbind(1), strict=True)):
+            cost = cost[:, :, :count].cpu().numpy()
             real = np.arange(cost.shape[1]) if padding is None else (~padding[picture]).nonzero()[:, 0].cpu().numpy()
             cost = cost[:, real]
             finite = np.isfinite(cost)
@@ -89,10 +89,12 @@ class HungarianMatcher:
 
     def costs(
         self, found: Found, targets: Targets, classification: Classification
-    ) -> Float[Tensor, "layers batch queries objects"]:
-        """The cost of each query for each object of the batch, also for those of other pictures."""
-        boxes = found.boxes.float()
-        cost = self.class_cost * classification.cost(found.logits)[..., targets.labels]
-        cost = cost + self.box_cost * torch.cdist(boxes.flatten(0, -2), targets.boxes, p=1).view_as(cost)
-        corners = [cxcywh_to_xyxy(x) for x in (boxes.flatten(0, -2), targets.boxes)]
-        return cost - self.giou_cost * generalized_iou_matrix(*corners).view_as(cost)
+    ) -> Float[Tensor, "layers batch queries most"]:
+        """The cost of each query for each object of its picture; behind a picture's own objects it means nothing."""
+        boxes, labels, _ = targets.padded()
+        own = found.boxes.float()[..., None, :]
+        there = labels[:, None, :].expand(*found.boxes.shape[:3], -1)
+        cost = self.class_cost * classification.cost(found.logits).gather(-1, there)
+        cost = cost + self.box_cost * (own - boxes[:, None]).abs().sum(-1)
+        corners, true_corners = cxcywh_to_xyxy(own), cxcywh_to_xyxy(boxes[:, None])
+        return cost - self.giou_cost * generalized_iou_pairs(corners, true_corners)

@@ -18,6 +18,7 @@ from tasks.detr.losses import Parts, SetLoss, total
 from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR, Found
 from tasks.detr.targets import Targets, gather_targets
+from tasks.errors import TaskError
 
 Detections = dict[str, Tensor]
 """Of a picture: `boxes` (n, 4), absolute `x1, y1, x2, y2` in pixels of the original; `scores`, `labels` and
@@ -193,6 +194,11 @@ class DETRModule(TaskModule):
             self.log(f"{stage}/{name}_loss", each[-1], batch_size=len(batch["image"]), on_step=False, on_epoch=True)
 
     def _log_metrics(self, stage: str) -> None:
-        for name, value in measured(self.evaluation.compute()).items():
-            self.log(f"{stage}/{name}", value, prog_bar=name == "ap50")
+        figures = measured(self.evaluation.compute())
         self.evaluation.reset()
+        if stage == "val" and "ap" not in figures and self.monitor.startswith("val/ap"):
+            raise TaskError(
+                f"the validation part has no object, so there is no {self.monitor}: monitor val/loss instead"
+            )
+        for name, value in figures.items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "ap50")

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
+from datamodules.detection.scenes import make_scenes
+from tasks.detr.__main__ import main as detr
 from tasks.vit.__main__ import main as vit
 
 SMALL = [
@@ -81,3 +83,38 @@ def trained(tmp_path_factory) -> Path:
     assert vit(["fit", *SMALL, f"--runs={runs}", "--training.ema_decay=0.5"]) == 0
     (folder,) = (runs / "vit").iterdir()
     return folder
+
+
+SMALL_DETR = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=3",
+    "--trainer.limit_val_batches=2",
+    "--trainer.limit_test_batches=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.logger=false",
+    "--model.backbone.init_args.widths=[4,8,8]",
+    "--model.backbone.init_args.depths=[0,0,0]",
+    "--data.batch_size=4",
+]
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory) -> Path:
+    """The embedded data, a few of them: a COCO data set."""
+    root = tmp_path_factory.mktemp("data")
+    make_scenes(root / "digit_scenes", counts={"train": 16, "val": 8, "test": 8})
+    return root
+
+
+@pytest.fixture(scope="session")
+def detr_trained(scenes, tmp_path_factory) -> Path:
+    """The folder of a small run of detection."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONECORE_DATA", str(scenes))
+        assert detr(["fit", *SMALL_DETR, f"--runs={runs}"]) == 0
+    (run,) = (runs / "detr").iterdir()
+    return run

@@ -10,9 +10,10 @@ import pytest
 from torchvision import datasets
 
 from datamodules import CIFAR10
+from tasks.detr.__main__ import main as detr
 from tasks.vit.__main__ import main as vit
 from tests.datamodules.test_cifar import fake
-from tests.tasks.conftest import SMALL
+from tests.tasks.conftest import SMALL, SMALL_DETR
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -47,15 +48,15 @@ def test_first_block_holds_two_commands_that_make_their_environment():
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, trained) -> Path:
+def workplace(tmp_path_factory, trained, detr_trained) -> Path:
     """A folder in which the documents' paths exist."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "configs").symlink_to(ROOT / "configs")
-    run = folder / "runs/vit/RUN"
-    run.parent.mkdir(parents=True)
-    run.symlink_to(trained)
+    for task, run in {"vit": trained, "detr": detr_trained}.items():
+        (folder / "runs" / task).mkdir(parents=True)
+        (folder / "runs" / task / "RUN").symlink_to(run)
     import timm
     from safetensors.torch import save_file
 
@@ -65,13 +66,40 @@ def workplace(tmp_path_factory, trained) -> Path:
             path = folder / "FOLDER" / split / f"class{number % 2}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 32), (number, 100, 200)).save(path)
+    write_voc(folder / "BOXES")
     return folder
 
 
+def write_voc(folder: Path) -> None:
+    """Ten pictures with a box each in each part, in the layout of Pascal VOC."""
+    from PIL import Image
+
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    for number in range(30):
+        Image.new("RGB", (64, 48), (number, 100, 200)).save(folder / f"JPEGImages/{number}.jpg")
+        (folder / f"Annotations/{number}.xml").write_text(
+            f"<annotation><filename>{number}.jpg</filename><size><width>64</width><height>48</height><depth>3</depth>"
+            f"</size><object><name>cell</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>{20 + number}</xmax>"
+            "<ymax>30</ymax></bndbox></object></annotation>"
+        )
+    for part, numbers in {"train": range(10), "val": range(10, 20), "test": range(20, 30)}.items():
+        (folder / f"ImageSets/Main/{part}.txt").write_text("".join(f"{number}\n" for number in numbers))
+
+
+def run_detr(args: list[str], scenes: Path, monkeypatch) -> int:
+    monkeypatch.setenv("ONECORE_DATA", str(scenes))
+    small = [] if args[0] == "check-data" else ["--trainer.logger=false"]
+    return detr([arg.replace("FOLDER", "BOXES") for arg in args] + (SMALL_DETR if args[0] == "fit" else small))
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(command, workplace, tmp_path, monkeypatch, capsys):
+def test_command(command, workplace, scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     module, *args = shlex.split(command.replace("=WEIGHTS", "=WEIGHTS.safetensors"))
+    if module == "tasks.detr":
+        assert run_detr(args, scenes, monkeypatch) == 0, capsys.readouterr().err
+        return
     if module == "tasks.benchmark":
         assert subprocess.run([sys.executable, "-m", module, *args, "--help"], cwd=ROOT, check=False).returncode == 0
         return

@@ -9,7 +9,6 @@ from torchvision.ops import generalized_box_iou
 from tasks.detr.boxes import (
     check_detections,
     cxcywh_to_xyxy,
-    generalized_iou_matrix,
     generalized_iou_pairs,
     to_pixels,
     xyxy_to_cxcywh,
@@ -61,7 +60,7 @@ def test_generalized_iou_is_torchvisions(boxes):
     boxes = torch.tensor([ordered(box) for box in boxes], dtype=torch.float32) / 4
     boxes[:, 2:] += 0.25
     expected = generalized_box_iou(boxes.double(), boxes.double()).float()
-    torch.testing.assert_close(generalized_iou_matrix(boxes, boxes), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(generalized_iou_pairs(boxes[:, None], boxes), expected, atol=2e-6, rtol=0)
     torch.testing.assert_close(
         generalized_iou_pairs(boxes, boxes.flip(0)), expected.flip(1).diagonal(), atol=2e-6, rtol=0
     )
@@ -115,7 +114,7 @@ def test_generalized_iou_of_what_is_not_finite_leaves_others_alone(box, place, v
     bad = box.copy()
     bad[place] = value
     boxes = torch.tensor([bad, box])
-    matrix = generalized_iou_matrix(boxes, boxes)
+    matrix = generalized_iou_pairs(boxes[:, None], boxes)
     assert matrix.shape == (2, 2)
     assert torch.isfinite(matrix[1, 1])
 
@@ -138,7 +137,7 @@ def test_generalized_iou_of_half_precision_is_computed_in_float32():
 @given(st.lists(ANY_BOX, max_size=3), st.lists(ANY_BOX, max_size=3))
 def test_generalized_iou_of_empty_sets(a, b):
     assume(not (a and b))
-    matrix = generalized_iou_matrix(torch.tensor(a).reshape(-1, 4), torch.tensor(b).reshape(-1, 4))
+    matrix = generalized_iou_pairs(torch.tensor(a).reshape(-1, 1, 4), torch.tensor(b).reshape(-1, 4))
     assert matrix.shape == (len(a), len(b))
 
 

@@ -37,8 +37,8 @@ def test_no_permutation_costs_less(classification, counts):
         for picture, count in enumerate(counts):
             mine = (matches.layer == layer) & (matches.picture == picture)
             assert mine.sum() == min(count, 4)
-            cost = costs[layer, picture, :, first : first + count]
-            found_cost = costs[layer, picture, matches.query[mine], matches.target[mine]].sum()
+            cost = costs[layer, picture, :, :count]
+            found_cost = costs[layer, picture, matches.query[mine], matches.target[mine] - first].sum()
             cost = cost.T if count > 4 else cost
             orders = permutations(range(cost.shape[0]), cost.shape[1])
             least = min(float(cost[list(order), range(cost.shape[1])].sum()) for order in orders)
