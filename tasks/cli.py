@@ -24,7 +24,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
 from tasks.base import TaskModule
-from tasks.build import TaskParser, add_model_arguments
+from tasks.build import TaskParser, add_model_arguments, without_pretrained
 from tasks.callbacks import BestCheckpoint, LastCheckpoint, StopCleanly, check_monitors
 from tasks.checkpoint import check_shapes, read_checkpoint
 from tasks.errors import TaskError, UsageError
@@ -112,7 +112,7 @@ class TaskCLI(LightningCLI):
         config = dict(self.checkpoint["onecore"]["config"])
         if command != "fit":
             config = {key: config[key] for key in ("model", "training", "data")}
-        config["model"] = {**config["model"], **({"pretrained": None} if "pretrained" in config["model"] else {})}
+        config["model"] = without_pretrained(config["model"])
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "checkpoint.yaml")
             file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
