@@ -275,7 +275,13 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in ("does not have many workers", "Experiment logs directory", "TensorBoardLogger|LeafSpec"):
         warnings.filterwarnings("ignore", message=f".*({message}).*")
-    return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+    ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    try:
+        return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+    finally:
+        ours.removeHandler(handler)
 
 
 def check_data(default_config: str, args: list[str]) -> str:

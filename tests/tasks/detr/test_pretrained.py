@@ -439,3 +439,12 @@ def test_the_norm_of_a_pre_norm_decoder_is_one_tensor_under_two_names(norm_first
     copy.load_state_dict(model.state_dict())
     assert copy.norm.weight[0] == 7.0
     assert not norm_first or copy.decoder.norm.weight[0] == 7.0
+
+
+def test_weights_inside_a_networks_parts_are_not_downloaded_again():
+    model = yaml.safe_load(CONFIG.read_text())["model"] | {"pretrained": "detr.pth"}
+    assert model["backbone"]["init_args"]["pretrained"] is True
+    kept = without_pretrained(model)
+    assert kept["pretrained"] is None
+    assert kept["backbone"]["init_args"] == model["backbone"]["init_args"] | {"pretrained": False}
+    assert kept["encoder"] == model["encoder"]
