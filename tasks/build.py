@@ -30,11 +30,22 @@ def build(module_class: type[TaskModule], config: dict[str, Any], facts: dict[st
 
     Args:
         module_class: The task's module.
-        config: Has `model` and `training`; `model.pretrained` is not loaded again.
+        config: Has `model` and `training`; no `pretrained` weights are loaded again.
         facts: What the data knew.
     """
     parser = TaskParser()
     add_model_arguments(parser, module_class)
-    model = {**config["model"], "pretrained": None} if "pretrained" in config["model"] else config["model"]
+    model = without_pretrained(config["model"])
     init = parser.instantiate_classes(parser.parse_object({"model": model, "training": config["training"]}))
     return module_class(init["model"], facts=facts, **init["training"])
+
+
+def without_pretrained(config: Any) -> Any:
+    """A network's configuration without weights to start from, in its parts too: they come from a checkpoint."""
+    if not isinstance(config, dict):
+        return config
+    nothing = {bool: False, str: None}
+    return {
+        name: nothing.get(type(value), value) if name == "pretrained" else without_pretrained(value)
+        for name, value in config.items()
+    }

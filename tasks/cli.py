@@ -24,7 +24,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
 from tasks.base import TaskModule
-from tasks.build import TaskParser, add_model_arguments
+from tasks.build import TaskParser, add_model_arguments, without_pretrained
 from tasks.callbacks import BestCheckpoint, LastCheckpoint, StopCleanly, check_monitors
 from tasks.checkpoint import check_shapes, read_checkpoint
 from tasks.errors import TaskError, UsageError
@@ -112,7 +112,7 @@ class TaskCLI(LightningCLI):
         config = dict(self.checkpoint["onecore"]["config"])
         if command != "fit":
             config = {key: config[key] for key in ("model", "training", "data")}
-        config["model"] = {**config["model"], **({"pretrained": None} if "pretrained" in config["model"] else {})}
+        config["model"] = without_pretrained(config["model"])
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "checkpoint.yaml")
             file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -275,7 +275,13 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in ("does not have many workers", "Experiment logs directory", "TensorBoardLogger|LeafSpec"):
         warnings.filterwarnings("ignore", message=f".*({message}).*")
-    return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+    ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    try:
+        return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+    finally:
+        ours.removeHandler(handler)
 
 
 def check_data(default_config: str, args: list[str]) -> str:

@@ -35,3 +35,24 @@ class WarmupCosine(LambdaLR):
             return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
         super().__init__(optimizer, factor)
+
+
+class StepDecay(LambdaLR):
+    """The peak rate, then a share of it (DETR's schedule: a tenth after two thirds; Carion et al. 2020).
+
+    Args:
+        optimizer: Holds the peak rate of each group.
+        total_steps: Number of optimiser steps in the whole training.
+        at: Share of the steps after which the rate drops.
+        factor: Share of the peak that is left.
+
+    Raises:
+        ValueError: If a share is not in [0, 1].
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, *, at: float = 2 / 3, factor: float = 0.1) -> None:
+        for name, value in [("at", at), ("factor", factor)]:
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value} is not a share in [0, 1]")
+        drop = round(at * total_steps)
+        super().__init__(optimizer, lambda step: 1.0 if step < drop else factor)

@@ -70,10 +70,13 @@ class DETR(nn.Module):
         queries: Makes the queries from `embed_dim`.
         classification: How a query says its class, and that it has found nothing.
         denoising: Makes the denoising queries of training from `embed_dim` and `num_classes`; None = none.
+        pretrained: Weights to start from: a file (`.safetensors`, `.pth`, `.pt`, `.bin`) of facebookresearch/detr or of
+            transformers' DETR, or a checkpoint of ours; another number of classes leaves the class head fresh.
+        category_ids: The data's own id of each class, by which a class head published for COCO is read.
 
     Raises:
-        ValueError: If encoder and decoder differ in width, the decoder has no encoder-decoder attention, or
-            `denoising` comes with queries that are no anchors.
+        ValueError: If encoder and decoder differ in width, the decoder has no encoder-decoder attention,
+            `denoising` comes with queries that are no anchors, or the pretrained weights cannot be read or do not fit.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class DETR(nn.Module):
         queries: Callable[[int], Queries] = LearnedQueries,
         classification: Classification | None = None,
         denoising: Callable[[int, int], Denoising] | None = None,
+        pretrained: str | None = None,
+        category_ids: list[int] | None = None,
     ) -> None:
         super().__init__()
         width = encoder.embed_dim
@@ -113,6 +118,10 @@ class DETR(nn.Module):
             raise ValueError("denoising starts from noised boxes: it needs queries that are anchors (AnchorQueries)")
         self.classification.initialise(self.class_head)
         self._initialise_boxes()
+        if pretrained is not None:
+            from tasks.detr.pretrained import load_pretrained
+
+            load_pretrained(self, pretrained, category_ids)
 
     def _initialise_boxes(self) -> None:
         """Offsets start at zero, so that a layer's first box is its anchor."""

@@ -43,7 +43,7 @@ class DETRModule(TaskModule):
     task = "detr"
     network_class = DETR
     explains = True
-    links = ("num_classes",)
+    links = ("num_classes", "category_ids")
     facts_to_agree = ("class_names",)
 
     def __init__(

@@ -12,6 +12,7 @@ from torch import Tensor
 from core import EncoderLayer
 from core.position import resample_grid
 from tasks.vit.published import Checkpoint, read_published
+from tasks.weights import check_names
 
 if TYPE_CHECKING:
     from tasks.vit.model import ViT
@@ -47,7 +48,7 @@ def load_pretrained(model: "ViT", source: str) -> None:
         if name.endswith(".bias") and "norm" not in name and name.removesuffix("bias") + "weight" in weights:
             weights[name] = torch.zeros_like(own[name])  # a projection without a bias has one of zero
     fresh = {name for name in own if name.startswith("head.") or _MECHANISM in name} - set(weights)
-    _check_names(own, weights, fresh, source)
+    check_names(own, weights, fresh, source)
     model.load_state_dict(weights, strict=False)
     if fresh:
         _log.info("%s: fresh stay %s", source, ", ".join(sorted(fresh)))
@@ -129,20 +130,3 @@ def _adapt_channels(weight: Tensor, num_channels: int) -> Tensor:
         return weight.float().sum(1, keepdim=True).to(weight.dtype)
     repeated = weight.float().repeat(1, math.ceil(num_channels / old), 1, 1)[:, :num_channels]
     return (repeated * (old / num_channels)).to(weight.dtype)
-
-
-def _check_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fresh: set[str], source: str) -> None:
-    """Refuses what would be ignored, and what would stay random or not fit."""
-    problems = {
-        "has weights without a place here": sorted(set(weights) - set(own)),
-        "lacks": sorted(set(own) - set(weights) - fresh),
-        "has another shape for": sorted(
-            f"{name} ({tuple(weights[name].shape)}, needed is {tuple(own[name].shape)})"
-            for name in set(own) & set(weights)
-            if own[name].shape != weights[name].shape
-        ),
-    }
-    for problem, names in problems.items():
-        if names:
-            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-            raise ValueError(f"pretrained={source!r} {problem}: {', '.join(names[:6])}{more}")

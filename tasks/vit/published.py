@@ -2,7 +2,6 @@
 
 import logging
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.pretrained.timm_vit import encoder_weights
+from tasks.weights import first_line, read_weights
 
 _log = logging.getLogger(__name__)
 _FILES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz"}
@@ -58,7 +58,7 @@ def read_published(source: str, own_grid: Grid) -> Checkpoint:
     path = Path(source)
     if path.suffix not in _FILES and not path.exists():
         return _download(source)
-    weights = _read(path)
+    weights = read_weights(path)
     kind, prefix = _find_model(weights, source)
     inside = {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
     if left_out := len(weights) - len(inside):
@@ -79,7 +79,7 @@ def _download(name: str) -> Checkpoint:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # hub, network and cache each have exceptions of their own
         raise ValueError(
-            f"pretrained={name!r}: the download failed ({_first_line(error)}); a local file can be given instead"
+            f"pretrained={name!r}: the download failed ({first_line(error)}); a local file can be given instead"
         ) from error
     if not isinstance(model, VisionTransformer) or any(type(block) is not Block for block in model.blocks):
         raise ValueError(f"pretrained={name!r} is not of timm's ViT family with pre-norm blocks")
@@ -90,29 +90,6 @@ def _download(name: str) -> Checkpoint:
     checkpoint = _from_timm(model.state_dict(), [model.patch_embed.grid_size], name)
     num_heads = cast(int, block.attn.num_heads)
     return replace(checkpoint, num_heads=num_heads, eps=getattr(block.norm1, "eps", None))
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Reads all weights of a file; those of a training run lie under `state_dict` or `model`."""
-    if not path.is_file():
-        raise ValueError(f"pretrained={str(path)!r}: there is no such file")
-    if path.suffix == ".npz":
-        raise ValueError(f"pretrained={str(path)!r}: JAX's .npz is not supported, only files of torch and safetensors")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes can fail in any way
-        hint = " as plain weights" if isinstance(error, pickle.UnpicklingError) else ""
-        raise ValueError(f"pretrained={str(path)!r} cannot be read{hint}: {_first_line(error)}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    weights = content.items() if isinstance(content, Mapping) else ()
-    return {str(name): weight for name, weight in weights if isinstance(weight, Tensor)}
 
 
 def _find_model(weights: Mapping[str, Tensor], source: str) -> tuple[str, str]:
@@ -182,7 +159,3 @@ def _grid(cells: int, candidate: Grid | None) -> Grid | None:
     """The candidate (a square if None) if it has so many cells."""
     rows, columns = candidate or (math.isqrt(max(cells, 0)),) * 2
     return (rows, columns) if cells > 0 and rows * columns == cells else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,7 +8,7 @@ from torch.optim import SGD, AdamW
 
 from core import Encoder
 from tasks.optim import build_optimizer, freeze_parts
-from tasks.schedules import WarmupCosine
+from tasks.schedules import StepDecay, WarmupCosine
 from tasks.vit.model import ViT
 
 
@@ -83,3 +83,16 @@ def test_warmup_cosine_by_hand():
 def test_schedule_refuses_what_is_no_share():
     with pytest.raises(ValueError, match="warmup=2"):
         WarmupCosine(SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 10, warmup=2)
+    with pytest.raises(ValueError, match=r"at=1\.5"):
+        StepDecay(SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 10, at=1.5)
+
+
+def test_step_decay_by_hand():
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = StepDecay(optimizer, 6)
+    rates = []
+    for _ in range(7):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([2.0] * 4 + [0.2] * 3)

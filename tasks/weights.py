@@ -1,0 +1,73 @@
+"""Pretrained weights of any task: reading a file safely, and refusing in one line what does not fit."""
+
+import pickle
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads all weights of a file; those of a training run lie under `state_dict` or `model`.
+
+    Args:
+        path: `.safetensors`, or what `torch.save` wrote: nothing in it is run.
+
+    Raises:
+        ValueError: If there is no such file, or it cannot be read.
+    """
+    if not path.is_file():
+        raise ValueError(f"pretrained={str(path)!r}: there is no such file")
+    if path.suffix == ".npz":
+        raise ValueError(f"pretrained={str(path)!r}: JAX's .npz is not supported, only files of torch and safetensors")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content = load_file(path)
+        else:
+            # Training scripts keep their parsed arguments beside the weights: plain values.
+            with torch.serialization.safe_globals([Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes can fail in any way
+        hint = " as plain weights" if isinstance(error, pickle.UnpicklingError) else ""
+        raise ValueError(f"pretrained={str(path)!r} cannot be read{hint}: {first_line(error)}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    weights = content.items() if isinstance(content, Mapping) else ()
+    return {str(name): weight for name, weight in weights if isinstance(weight, Tensor)}
+
+
+def check_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fresh: set[str], source: str) -> None:
+    """Refuses what would be ignored, and what would stay random or not fit.
+
+    Args:
+        own: The model's weights.
+        weights: What is to be loaded into it.
+        fresh: Names that may be missing.
+        source: Where the weights come from.
+
+    Raises:
+        ValueError: If a name has no place, is missing, or has another shape.
+    """
+    problems = {
+        "has weights without a place here": sorted(set(weights) - set(own)),
+        "lacks": sorted(set(own) - set(weights) - fresh),
+        "has another shape for": sorted(
+            f"{name} ({tuple(weights[name].shape)}, needed is {tuple(own[name].shape)})"
+            for name in set(own) & set(weights)
+            if own[name].shape != weights[name].shape
+        ),
+    }
+    for problem, names in problems.items():
+        if names:
+            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+            raise ValueError(f"pretrained={source!r} {problem}: {', '.join(names[:6])}{more}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
