@@ -97,6 +97,8 @@ def run_detr(args: list[str], scenes: Path, monkeypatch) -> int:
 def test_command(command, workplace, scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     module, *args = shlex.split(command.replace("=WEIGHTS", "=WEIGHTS.safetensors"))
+    if any("detr_r50_coco" in arg for arg in args):
+        return  # tests/tasks/detr/test_coco_experiment.py
     if module == "tasks.detr":
         assert run_detr(args, scenes, monkeypatch) == 0, capsys.readouterr().err
         return

@@ -96,3 +96,21 @@ def test_step_decay_by_hand():
         optimizer.step()
         schedule.step()
     assert rates == pytest.approx([2.0] * 4 + [0.2] * 3)
+
+
+def test_parts_learn_at_their_own_rates():
+    model = network()
+    optimizer = build_optimizer(
+        model, lambda groups: SGD(groups, lr=2.0), lr_scale={"encoder": 0.5, "encoder.norm": 0.1}
+    )
+    rate = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    rates = {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
+    assert rates["head.weight"] == rates["position.weight"] == 2.0
+    assert rates["encoder.layers.0.attention.in_proj.weight"] == 1.0
+    assert rates["encoder.norm.weight"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("scale", "message"), [({"encodr": 0.1}, "'encodr'"), ({"encoder": -1.0}, "encoder=-1.0")])
+def test_rates_of_parts_that_cannot_be_are_refused(scale, message):
+    with pytest.raises(ValueError, match=f"lr_scale.*{message}"):
+        build_optimizer(network(), AdamW, lr_scale=scale)
