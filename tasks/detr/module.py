@@ -1,5 +1,6 @@
 """DETR under Lightning: its loss, its metrics, its predictions."""
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from tasks.base import TaskModule
 from tasks.detr import report
 from tasks.detr.boxes import to_pixels
 from tasks.detr.drawing import output_names
-from tasks.detr.evaluation import CocoEvaluation, measured
+from tasks.detr.evaluation import CocoEvaluation, format_figures, measured
 from tasks.detr.explanation import centre_cells, draw_attention
 from tasks.detr.losses import Parts, SetLoss, total
 from tasks.detr.matcher import HungarianMatcher
@@ -20,6 +21,7 @@ from tasks.detr.model import DETR, Found
 from tasks.detr.targets import Targets, gather_targets
 from tasks.errors import TaskError
 
+_log = logging.getLogger(__name__)
 Detections = dict[str, Tensor]
 """Of a picture: `boxes` (n, 4), absolute `x1, y1, x2, y2` in pixels of the original; `scores`, `labels` and
 `queries`, which say what found each, (n,)."""
@@ -194,8 +196,11 @@ class DETRModule(TaskModule):
             self.log(f"{stage}/{name}_loss", each[-1], batch_size=len(batch["image"]), on_step=False, on_epoch=True)
 
     def _log_metrics(self, stage: str) -> None:
-        figures = measured(self.evaluation.compute())
+        every = self.evaluation.compute()
+        figures = measured(every)
         self.evaluation.reset()
+        if self.trainer.state.fn != "fit":
+            _log.info("%s", format_figures(every))
         if stage == "val" and "ap" not in figures and self.monitor.startswith("val/ap"):
             raise TaskError(
                 f"the validation part has no object, so there is no {self.monitor}: monitor val/loss instead"

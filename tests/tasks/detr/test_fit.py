@@ -1,6 +1,7 @@
 """DETR through the real command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ def test_a_checkpoint_is_all_that_is_needed(detr_trained, scenes, name, tmp_path
     assert code == 0, err
     metrics = json.loads((Path(out.strip().splitlines()[-1].removeprefix("run: ")) / "metrics.json").read_text())
     assert {"val" if name == "validate" else "test"} == {metric.split("/")[0] for metric in metrics}
+    assert re.search(r"^ap_large +n/a$", err, re.MULTILINE)  # no digit is that large
+    assert not [metric for metric in metrics if "large" in metric]
 
 
 def test_predict_writes_boxes_drawings_and_where_it_looked(detr_trained, scenes, tmp_path, capsys, monkeypatch):
