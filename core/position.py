@@ -193,7 +193,7 @@ def resample_grid(
     """
     if len(weight) != old[0] * old[1]:
         raise ValueError(f"a grid of {old[0]} x {old[1]} needs {old[0] * old[1]} encodings, got {len(weight)}")
-    if old == new and not torch.compiler.is_compiling():  # what is compiled or exported shall serve every size
+    if not torch.compiler.is_compiling() and old == new:  # what is compiled or exported shall serve every size
         return weight
     image = weight.float().view(1, *old, -1).permute(0, 3, 1, 2)
     image = F.interpolate(image, size=new, mode="bicubic", antialias=True, align_corners=False)
