@@ -8,7 +8,7 @@ from torch import nn
 
 from tasks.base import TaskModule
 from tasks.build import build
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 
 
 def read_checkpoint(path: str | Path, task: str) -> dict[str, Any]:
@@ -92,11 +92,6 @@ def load(path: str | Path, module_class: type[TaskModule]) -> TaskModule:
     module = build(module_class, checkpoint["onecore"]["config"], checkpoint["onecore"]["facts"])
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _shape(tensors: dict[str, Any], name: str) -> str:

@@ -4,6 +4,7 @@ A checkpoint carries its run's whole configuration. Given `--ckpt_path`, that co
 so whatever the command line says comes later and wins; nothing else has to be given again.
 """
 
+import argparse
 import importlib.util
 import json
 import logging
@@ -27,7 +28,7 @@ from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
 from tasks.callbacks import BestCheckpoint, LastCheckpoint, StopCleanly, check_monitors
 from tasks.checkpoint import check_shapes, read_checkpoint
-from tasks.errors import TaskError, UsageError
+from tasks.errors import TaskError, UsageError, first_line
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
 from tasks.run import make_run_folder, write_whole
@@ -292,14 +293,19 @@ def check_data(default_config: str, args: list[str]) -> str:
         args: The command line, command first.
     """
     parser = TaskParser()
-    parser.add_argument("--config", "-c", action="append", type=str, default=None)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    rest = args[1:]
-    files = [value for option, value in pairwise(rest) if option in ("--config", "-c")] or [CONFIGS / default_config]
-    own = [
-        word for number, word in enumerate(rest) if not {word, *rest[max(number - 1, 0) : number]} & {"--config", "-c"}
-    ]
-    data = _read_configs(files).get("data", {})
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    words.add_argument("--config", "-c", action="append")
+    try:
+        given, own = words.parse_known_args(args[1:])
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error)) from error
+    data: Any = {}
+    for file in given.config or [CONFIGS / default_config]:
+        try:
+            data = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("data", data)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+            raise UsageError(f"--config={file} is no readable configuration: {first_line(error)}") from error
     try:
         config = parser.parse_args([f"--data={json.dumps(data)}", *own])
     except UsageError as error:
@@ -307,7 +313,7 @@ def check_data(default_config: str, args: list[str]) -> str:
     return str(parser.instantiate_classes(config)["data"].check())
 
 
-def _read_configs(paths: Iterable[str | Path]) -> dict[str, Any]:
+def _read_configs(paths: Iterable[str]) -> dict[str, Any]:
     """The configurations that can be read, merged at the top level; only to guess what was meant."""
     known: dict[str, Any] = {}
     for path in paths:

@@ -1,12 +1,17 @@
 """Pretrained weights of any task: reading a file safely, and refusing in one line what does not fit."""
 
+import logging
 import pickle
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from tasks.errors import first_line
+
+_log = logging.getLogger(__name__)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -41,18 +46,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(name): weight for name, weight in weights if isinstance(weight, Tensor)}
 
 
-def check_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fresh: set[str], source: str) -> None:
-    """Refuses what would be ignored, and what would stay random or not fit.
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], fresh: set[str], source: str) -> None:
+    """Loads weights that must fit, and says which of the model's own stay.
 
     Args:
-        own: The model's weights.
-        weights: What is to be loaded into it.
-        fresh: Names that may be missing.
+        model: Changed in place.
+        weights: What is loaded.
+        fresh: Names that may be missing: they keep what the model has.
         source: Where the weights come from.
 
     Raises:
         ValueError: If a name has no place, is missing, or has another shape.
     """
+    _check_names(model.state_dict(), weights, fresh, source)
+    model.load_state_dict(weights, strict=False)
+    if fresh:
+        _log.info("%s: fresh stay %s", source, ", ".join(sorted(fresh)))
+
+
+def _check_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fresh: set[str], source: str) -> None:
+    """Refuses what would be ignored, and what would stay random or not fit."""
     problems = {
         "has weights without a place here": sorted(set(weights) - set(own)),
         "lacks": sorted(set(own) - set(weights) - fresh),
@@ -66,8 +79,3 @@ def check_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fresh:
         if names:
             more = f" and {len(names) - 6} more" if len(names) > 6 else ""
             raise ValueError(f"pretrained={source!r} {problem}: {', '.join(names[:6])}{more}")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from core import DecoderLayer, EncoderLayer
 from tasks.detr.classification import SoftmaxClassification
 from tasks.detr.published import Published, read_published
-from tasks.weights import check_names
+from tasks.weights import load_weights
 
 if TYPE_CHECKING:
     from tasks.detr.model import DETR
@@ -49,10 +49,7 @@ def load_pretrained(model: "DETR", source: str, category_ids: Sequence[int] | No
     own = model.state_dict()
     weights = _fit_classes(model, published, source, category_ids)
     fresh = {name for name in set(own) - set(weights) if name.startswith(_OF_CLASSES) or _MECHANISM.search(name)}
-    check_names(own, weights, fresh, source)
-    model.load_state_dict(weights, strict=False)
-    if fresh:
-        _log.info("%s: fresh stay %s", source, ", ".join(sorted(fresh)))
+    load_weights(model, weights, fresh, source)
 
 
 def _check_settings(model: "DETR", published: Published, source: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from core import EncoderLayer
 from core.position import resample_grid
 from tasks.vit.published import Checkpoint, read_published
-from tasks.weights import check_names
+from tasks.weights import load_weights
 
 if TYPE_CHECKING:
     from tasks.vit.model import ViT
@@ -48,10 +48,7 @@ def load_pretrained(model: "ViT", source: str) -> None:
         if name.endswith(".bias") and "norm" not in name and name.removesuffix("bias") + "weight" in weights:
             weights[name] = torch.zeros_like(own[name])  # a projection without a bias has one of zero
     fresh = {name for name in own if name.startswith("head.") or _MECHANISM in name} - set(weights)
-    check_names(own, weights, fresh, source)
-    model.load_state_dict(weights, strict=False)
-    if fresh:
-        _log.info("%s: fresh stay %s", source, ", ".join(sorted(fresh)))
+    load_weights(model, weights, fresh, source)
 
 
 def _check_settings(model: "ViT", checkpoint: Checkpoint, source: str) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from core.pretrained.timm_vit import encoder_weights
-from tasks.weights import first_line, read_weights
+from tasks.errors import first_line
+from tasks.weights import read_weights
 
 _log = logging.getLogger(__name__)
 _FILES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz"}

@@ -88,6 +88,8 @@ def test_check_data_reports(scenes, capsys, monkeypatch):
         (["check-data", "--data=Nothing"], 2, "Nothing"),
         (["check-data", "--data.nothing=1"], 2, "nothing"),
         (["chek-data"], 2, "check-data"),
+        (["check-data", "--config=nowhere.yaml"], 2, "--config=nowhere.yaml"),
+        (["check-data", "--config"], 2, "expected one argument"),
         (["fit", "--model.queries.init_args.num_queries=0"], 1, "num_queries=0"),
         (["fit", "--training.min_score=2"], 1, "min_score=2"),
     ],
