@@ -114,6 +114,9 @@ class FocalClassification(Classification):
         alpha: Weight of a class that is there; one that is not weighs `1 - alpha`.
         gamma: How much less an easy example counts.
         prior: Probability that every class starts with.
+
+    Raises:
+        ValueError: If `alpha` or `prior` is not in (0, 1), or `gamma` is negative.
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0, prior: float = 0.01) -> None:

@@ -34,12 +34,14 @@ class Output(NamedTuple):
         restored: What every layer makes of the noised objects; None = there were none.
         proposed: What the encoder's cells propose, as one layer; None = the queries take no proposals.
         padding: Which cells are padding; None = none is.
+        grid: Rows and columns of the cells.
     """
 
     found: Found
     restored: Found | None
     proposed: Found | None
     padding: Bool[Tensor, "batch cells"] | None
+    grid: tuple[int, int]
 
 
 class MLP(nn.Sequential):
@@ -169,6 +171,7 @@ class DETR(nn.Module):
             restored=None if noised is None else Found(*(x[:, :, :count] for x in every)),
             proposed=None if proposed is None else Found(proposed[0][None], proposed[1].sigmoid()[None]),
             padding=cells.padding,
+            grid=cells.grid,
         )
 
     def encode(
@@ -180,14 +183,15 @@ class DETR(nn.Module):
         if padding_mask is not None and not bool(padding_mask.any()):
             padding_mask = None
         features, padding = self.backbone(image, padding_mask)
+        grid = (features.shape[2], features.shape[3])
         x = self.projection(features).flatten(2).transpose(1, 2)
         if padding is None:
-            padding = torch.zeros(1, *features.shape[2:], dtype=torch.bool, device=x.device)
+            padding = torch.zeros(1, *grid, dtype=torch.bool, device=x.device)
             pos = self.position(padding).flatten(1, 2)
-            return Cells(self.encoder(x, pos=pos), pos, None, centres(padding))
+            return Cells(self.encoder(x, pos=pos), pos, None, centres(padding), grid)
         pos, packing = self.position(padding).flatten(1, 2), Packing(padding.flatten(1))
         packed = self.encoder(packing.pack(x), pos=packing.pack(pos), packing=packing)
-        return Cells(packing.unpack(packed), pos, padding.flatten(1), centres(padding))
+        return Cells(packing.unpack(packed), pos, padding.flatten(1), centres(padding), grid)
 
     def _decode(
         self,

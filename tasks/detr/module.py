@@ -139,10 +139,9 @@ class DETRModule(TaskModule):
         decoder, encoder = len(self.detr.decoder.layers) - 1, len(self.detr.encoder.layers) - 1
         layers = [f"decoder.layers.{decoder}.cross_attention", f"encoder.layers.{encoder}.attention"]
         with record_attention(self.detr, layers=layers) as recorded:
-            self.detr.find(image)
-        grid = self.detr.backbone(image, None)[0].shape[-2:]
+            grid = self.detr.find(image).grid
         cross, own = (recorded[layer][0][0] for layer in layers)
-        cells = centre_cells(detections["boxes"], batch["original_size"][number], tuple(grid))
+        cells = centre_cells(detections["boxes"], batch["original_size"][number], grid)
         return {
             "cross_attention": cross[:, detections["queries"]].transpose(0, 1).unflatten(2, grid),
             "encoder_attention": own[:, cells].transpose(0, 1).unflatten(2, grid),

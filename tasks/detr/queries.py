@@ -24,12 +24,14 @@ class Cells(NamedTuple):
         pos: Their positions.
         padding: True = padding; None = none is.
         places: The centre of each cell, normalised `cx, cy` of its picture's real part.
+        grid: Rows and columns.
     """
 
     memory: Float[Tensor, "batch cells embed_dim"]
     pos: Float[Tensor, "#batch cells embed_dim"]
     padding: Bool[Tensor, "batch cells"] | None
     places: Float[Tensor, "#batch cells 2"]
+    grid: tuple[int, int]
 
 
 Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -99,8 +101,8 @@ class LearnedQueries(Queries):
         return self.weight[None]
 
 
-class AnchorQueries(Queries):
-    """Queries as anchor boxes, refined layer by layer (DAB-DETR; Liu et al. 2022).
+class BoxQueries(Queries):
+    """Queries that know something learned and stand at boxes, refined layer by layer (DAB-DETR; Liu et al. 2022).
 
     A query's position is a small network of the sines and cosines of its anchor's centre and size; each layer's box
     is an offset to the anchor and the next layer's anchor.
@@ -123,11 +125,7 @@ class AnchorQueries(Queries):
         self.base = base
         self.coordinate_dim = embed_dim // 2
         self.content = nn.Parameter(torch.randn(num_queries, embed_dim) * 0.02)
-        self.anchors = nn.Parameter(_spread_out(num_queries))
         self.project = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))
-
-    def start(self, cells: Cells, read: Read) -> Start:
-        return Start(self.content[None], self.anchors[None])
 
     def position(self, anchors: Anchors | None) -> Tensor:
         assert anchors is not None
@@ -135,7 +133,24 @@ class AnchorQueries(Queries):
         return self.project(sines_and_cosines(angles, self.coordinate_dim, self.base).flatten(-2))
 
 
-class ProposalQueries(AnchorQueries):
+class AnchorQueries(BoxQueries):
+    """Queries whose first anchor boxes are learned (DAB-DETR; Liu et al. 2022).
+
+    Args:
+        embed_dim: Width of a query, a multiple of 4.
+        num_queries: Number of queries: the most boxes found in a picture.
+        base: Ratio of the longest wavelength of a coordinate to the shortest.
+    """
+
+    def __init__(self, embed_dim: int, *, num_queries: int = 100, base: float = 20.0) -> None:
+        super().__init__(embed_dim, num_queries=num_queries, base=base)
+        self.anchors = nn.Parameter(_spread_out(num_queries))
+
+    def start(self, cells: Cells, read: Read) -> Start:
+        return Start(self.content[None], self.anchors[None])
+
+
+class ProposalQueries(BoxQueries):
     """Anchor boxes that the encoder proposes for each picture (two-stage Deformable DETR; Zhu et al. 2021).
 
     Every cell of the encoder's grid is read as a query that stands at the cell; the likeliest are the first anchors.
@@ -146,6 +161,9 @@ class ProposalQueries(AnchorQueries):
         num_queries: Number of queries: the most boxes found in a picture.
         base: Ratio of the longest wavelength of a coordinate to the shortest.
         size: Side of the box at a cell, as a share of the picture's, before it is refined.
+
+    Raises:
+        ValueError: If `size` is not in (0, 1).
     """
 
     def __init__(self, embed_dim: int, *, num_queries: int = 100, base: float = 20.0, size: float = 0.2) -> None:
@@ -153,7 +171,6 @@ class ProposalQueries(AnchorQueries):
         if not 0 < size < 1:
             raise ValueError(f"size={size} is not a share in (0, 1)")
         self.size = size
-        del self.anchors  # each picture has its own
         self.propose = nn.Sequential(nn.Linear(embed_dim, embed_dim), nn.LayerNorm(embed_dim))
 
     def start(self, cells: Cells, read: Read) -> Start:

@@ -11,16 +11,20 @@ from datamodules.detection.scenes import make_scenes
 from tasks.detr.__main__ import main as detr
 from tasks.vit.__main__ import main as vit
 
-SMALL = [
+FEW_BATCHES = [
     "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=2",
-    "--trainer.limit_train_batches=5",
     "--trainer.limit_val_batches=2",
     "--trainer.limit_test_batches=2",
     "--trainer.log_every_n_steps=1",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
     "--trainer.logger=false",
+]
+
+SMALL = [
+    *FEW_BATCHES,
+    "--trainer.max_epochs=2",
+    "--trainer.limit_train_batches=5",
     "--model.encoder.embed_dim=24",
     "--model.encoder.num_heads=2",
     "--model.encoder.num_layers=2",
@@ -86,15 +90,9 @@ def trained(tmp_path_factory) -> Path:
 
 
 SMALL_DETR = [
-    "--trainer.accelerator=cpu",
+    *FEW_BATCHES,
     "--trainer.max_epochs=1",
     "--trainer.limit_train_batches=3",
-    "--trainer.limit_val_batches=2",
-    "--trainer.limit_test_batches=2",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--trainer.logger=false",
     "--model.backbone.init_args.widths=[4,8,8]",
     "--model.backbone.init_args.depths=[0,0,0]",
     "--data.batch_size=4",

@@ -9,8 +9,11 @@ from core import Attention, Decoder, Encoder, FullAttention
 from tasks.detr.backbone import ConvStem
 from tasks.detr.classification import FocalClassification, SoftmaxClassification
 from tasks.detr.denoising import Denoising
+from tasks.detr.losses import SetLoss, total
+from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR
 from tasks.detr.queries import AnchorQueries, LearnedQueries, ProposalQueries
+from tasks.detr.targets import Targets
 
 WIDTH, CLASSES, QUERIES = 16, 3, 7
 
@@ -37,6 +40,21 @@ def detr(kind: str = "plain", *, attention: Callable[[], Attention] = FullAttent
         for parameter in network.box_head.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return network
+
+
+def training_loss(model: DETR, image: Tensor, padding: Tensor, targets: Targets) -> Tensor:
+    """All that training adds up: what is found, what the encoder proposes, what is restored."""
+    noised = None if model.denoising is None else model.denoising(targets)
+    output, matcher, weigh = model.find(image, padding, noised), HungarianMatcher(), SetLoss()
+    loss = torch.zeros(())
+    for found, ignored in [(output.found, None), (output.proposed, output.padding)]:
+        if found is not None:
+            matches = matcher(found, targets, model.classification, ignored)
+            loss = loss + total(weigh.of_matches(found, targets, matches, model.classification, ignored))
+    if model.denoising is not None and noised is not None and output.restored is not None:
+        count = targets.num_objects * model.denoising.num_groups
+        loss = loss + total(weigh.of_noised(output.restored, noised, count, model.classification))
+    return loss
 
 
 def padded(*sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,12 @@ from core import Decoder, Encoder
 from tasks.detr.backbone import ConvStem, TimmBackbone
 from tasks.detr.classification import FocalClassification
 from tasks.detr.denoising import Denoising
-from tasks.detr.losses import SetLoss, total
+from tasks.detr.losses import SetLoss
 from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR
 from tasks.detr.targets import gather_targets
 from tests.core.helpers import ATTENTIONS, with_each
-from tests.tasks.detr.helpers import KINDS, QUERIES, WIDTH, detr, objects, padded
+from tests.tasks.detr.helpers import KINDS, QUERIES, WIDTH, detr, objects, padded, training_loss
 
 SIZES = [(29, 17), (12, 40), (33, 8)]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -78,16 +78,7 @@ def test_gradients_reach_every_parameter(kind, counts, norm_first):
     """Also where no picture has an object, as distributed training asks."""
     model = detr(kind, norm_first=norm_first)
     image, padding = padded(*SIZES)
-    targets = gather_targets(*objects(*counts))
-    noised = None if model.denoising is None else model.denoising(targets)
-    output, matcher, weigh = model.find(image, padding, noised), HungarianMatcher(), SetLoss()
-    matches = matcher(output.found, targets, model.classification)
-    loss = total(weigh.of_matches(output.found, targets, matches, model.classification))
-    if output.restored is not None:
-        loss = loss + total(weigh.of_noised(output.restored, noised, 1.0, model.classification))
-    if output.proposed is not None:
-        matches = matcher(output.proposed, targets, model.classification, output.padding)
-        loss = loss + total(weigh.of_matches(output.proposed, targets, matches, model.classification, output.padding))
+    loss = training_loss(model, image, padding, gather_targets(*objects(*counts)))
     loss.backward()
     assert torch.isfinite(loss)
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]

@@ -6,10 +6,8 @@ from torch.optim import AdamW
 
 from tasks.detr.boxes import to_pixels
 from tasks.detr.evaluation import CocoEvaluation
-from tasks.detr.losses import SetLoss, total
-from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.targets import gather_targets
-from tests.tasks.detr.helpers import CLASSES, KINDS, padded
+from tests.tasks.detr.helpers import CLASSES, KINDS, padded, training_loss
 from tests.tasks.detr.helpers import detr as network
 
 
@@ -27,21 +25,13 @@ def test_it_learns_eight_pictures_by_heart(kind):
         corners = to_pixels(boxes[-1], torch.tensor([100, 100]))
         size = corners[:, 2:] - corners[:, :2]
         truth.append({"boxes": corners, "labels": labels[-1], "area": size.prod(1), "crowd": torch.zeros(count).bool()})
-    model, matcher, weigh = network(kind), HungarianMatcher(), SetLoss()
+    model = network(kind)
     optimizer = AdamW(model.parameters(), lr=3e-3, weight_decay=0)
     targets = gather_targets(boxes, labels)
     evaluation = CocoEvaluation([str(label) for label in range(CLASSES)])
     ap50 = 0.0
     for step in range(1, 1201):
-        noised = None if model.denoising is None else model.denoising(targets)
-        output = model.find(image, padding, noised)
-        loss = torch.zeros(())
-        for found, ignored in [(output.found, None), (output.proposed, output.padding)]:
-            if found is not None:
-                matches = matcher(found, targets, model.classification, ignored)
-                loss = loss + total(weigh.of_matches(found, targets, matches, model.classification, ignored))
-        if noised is not None and output.restored is not None:
-            loss = loss + total(weigh.of_noised(output.restored, noised, 10.0, model.classification))
+        loss = training_loss(model, image, padding, targets)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
