@@ -4,13 +4,17 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.seeded import SeededSampler, ShareSampler, TrainLoader
+
+Split = Literal["train", "val", "test"]
+STAGES: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+"""The parts that each of Lightning's stages needs."""
 
 
 class DataModule(LightningDataModule, ABC):
@@ -99,36 +103,43 @@ class DataModule(LightningDataModule, ABC):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
+    def _begin(self) -> tuple[int, int]:
+        """Where the training begins: the epoch, and how many of its batches are done; sets a resumed run's seed."""
+        if self._resumed is None:
+            return 0, 0
+        (self.seed, epoch, batches), self._resumed = self._resumed, None
+        return epoch, batches
+
     def _train_loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
         """A loader whose data set is asked for `(index, seed)`; it goes on where a checkpoint was written."""
-        epoch, batches = 0, 0
-        if self._resumed is not None:
-            (self.seed, epoch, batches), self._resumed = self._resumed, None
+        epoch, batches = self._begin()
         size = len(dataset)  # pyright: ignore[reportArgumentType]
         ranks = self._ranks()
         sampler = SeededSampler(size, seed=self._seed(), epoch=epoch, skip=batches * self.batch_size, **ranks)
         if len(sampler) < self.batch_size:
             part = "" if ranks["world_size"] == 1 else f" for each of {ranks['world_size']} processes"
             raise ValueError(f"batch_size={self.batch_size} exceeds the {len(sampler)} training samples{part}")
-        return self._loader(TrainLoader, dataset, sampler, collate, drop_last=True)
+        return self._loader(TrainLoader, dataset, sampler, collate, batch_size=self.batch_size, drop_last=True)
 
     def _evaluation_loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
         """A loader of every sample in a fixed order."""
-        size = len(dataset)  # pyright: ignore[reportArgumentType]
-        return self._loader(DataLoader, dataset, ShareSampler(size, **self._ranks()), collate, drop_last=False)
+        sampler = ShareSampler(len(dataset), **self._ranks())  # pyright: ignore[reportArgumentType]
+        return self._loader(DataLoader, dataset, sampler, collate, batch_size=self.batch_size)
 
     def _loader(
         self,
         loader: type[DataLoader],
         dataset: Dataset,
-        sampler: SeededSampler | ShareSampler,
+        sampler: Sampler,
         collate: Callable[[list[Any]], Any],
         *,
-        drop_last: bool,
+        batch_size: int | None,
+        drop_last: bool = False,
     ) -> DataLoader:
+        """A loader with what all share; without a `batch_size`, each key of the sampler asks for a whole batch."""
         return loader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,

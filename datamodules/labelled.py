@@ -3,18 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from datamodules.base import DataModule
+from datamodules.base import STAGES, DataModule, Split
 from datamodules.pictures import Normalize
 from datamodules.prediction import find_inputs
-
-Split = Literal["train", "val", "test"]
-_STAGES: dict[str | None, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-}
 
 
 class LabelledPictures(DataModule):
@@ -102,7 +95,7 @@ class LabelledPictures(DataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Reads what a stage needs."""
-        for split in _STAGES.get(stage, ()):
+        for split in STAGES.get(stage, ()):
             self.pictures(split)
 
     def predict_files(self, input: Path) -> list[Path]:  # noqa: A002 - the command's own word

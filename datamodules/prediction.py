@@ -1,6 +1,6 @@
-"""Files without labels: which of them are pictures, and batches that say which could not be read."""
+"""Files without labels: which of them can be read, and batches that say which could not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +12,47 @@ from datamodules.pictures import Normalize
 from datamodules.reading import PICTURE_SUFFIXES
 
 
-def find_inputs(input: Path) -> list[Path]:  # noqa: A002 - the command's own word
-    """Lists the pictures to predict.
+def find_inputs(
+    input: Path,  # noqa: A002 - the command's own word
+    suffixes: Collection[str] = PICTURE_SUFFIXES,
+    *,
+    kind: str = "picture",
+) -> list[Path]:
+    """Lists the files to predict.
 
     Args:
-        input: A picture, or a folder that is searched with all below it.
+        input: A file, or a folder that is searched with all below it.
+        suffixes: What the names of the files in a folder end with, in lower case.
+        kind: What such a file is called.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
-        ValueError: If the folder holds no picture.
+        ValueError: If the folder holds no such file.
     """
     path = Path(input).expanduser()
     if path.is_dir():
-        if files := find_pictures(path):
+        if files := find_files(path, suffixes):
             return files
-        raise ValueError(f"{path}: holds no picture ({' '.join(sorted(PICTURE_SUFFIXES))})")
+        raise ValueError(f"{path}: holds no {kind} ({' '.join(sorted(suffixes))})")
     if path.is_file():
         return [path]
     raise FileNotFoundError(f"{path}: no such file or folder")
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """Lists the pictures in a folder and below, sorted; hidden files and folders are left out."""
+def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Lists the files of some suffixes in a folder and below, sorted; hidden files and folders are left out."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Lists the pictures in a folder and below."""
+    return find_files(folder, PICTURE_SUFFIXES)
 
 
 class UnlabelledFiles(Dataset):
