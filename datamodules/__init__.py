@@ -7,6 +7,11 @@ from datamodules.detection.voc import VOC
 from datamodules.folder import ImageFolder
 from datamodules.images import ImageDataModule
 from datamodules.mnist import MNIST
+from datamodules.speech.base import SpeechDataModule
+from datamodules.speech.digits import FreeSpokenDigits
+from datamodules.speech.librispeech import LibriSpeech
+from datamodules.speech.ljspeech import LJSpeech
+from datamodules.speech.manifest import SpeechManifest
 
 __all__ = [
     "CIFAR10",
@@ -17,6 +22,11 @@ __all__ = [
     "DataModule",
     "DetectionDataModule",
     "DigitScenes",
+    "FreeSpokenDigits",
     "ImageDataModule",
     "ImageFolder",
+    "LJSpeech",
+    "LibriSpeech",
+    "SpeechDataModule",
+    "SpeechManifest",
 ]

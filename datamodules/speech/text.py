@@ -1,0 +1,157 @@
+"""Transcripts: how they are normalised, and the pieces of text that a model's tokens stand for."""
+
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tokenizers import Regex, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as _Library
+
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07\u0060\u00b4", "'"))
+_JOINERS = "\u200c\u200d"  # shape letters of some scripts, unlike the other invisible characters
+
+
+@dataclass(frozen=True)
+class TextNormalizer:
+    """Brings transcripts to one form: Unicode NFKC, one space between words; digits stay as they are.
+
+    Applied twice it changes nothing more.
+
+    Args:
+        case: Whether letters become `lower` or `upper` case, or stay as they are (`kept`).
+        punctuation: Whether punctuation and symbols are `dropped`, each leaving a space, or `kept`.
+        apostrophes: Whether an apostrophe within a word is `kept`, or `dropped` without a space ("dont"); every kind of
+            it becomes ', and elsewhere it is punctuation.
+
+    >>> TextNormalizer()("“Don’t,” she said —  it’s 5 O'CLOCK!")
+    "don't she said it's 5 o'clock"
+    """
+
+    case: Literal["lower", "upper", "kept"] = "lower"
+    punctuation: Literal["dropped", "kept"] = "dropped"
+    apostrophes: Literal["kept", "dropped"] = "kept"
+
+    def __call__(self, text: str) -> str:
+        """Normalises a transcript."""
+        text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).translate(_APOSTROPHES)
+        if self.case != "kept":
+            text = unicodedata.normalize("NFKC", text.lower() if self.case == "lower" else text.upper())
+        text = "".join(self._character(text, place) for place in range(len(text)))
+        return " ".join(unicodedata.normalize("NFKC", text).split())
+
+    def _character(self, text: str, place: int) -> str:
+        character, category = text[place], unicodedata.category(text[place])
+        if character == "'" and text[place - 1 : place].isalnum() and text[place + 1 : place + 2].isalnum():
+            return "'" if self.apostrophes == "kept" else ""
+        if category == "Cf":
+            return character if character in _JOINERS else ""
+        if category[0] in "CZ" or (category[0] in "PS" and self.punctuation == "dropped"):
+            return " "
+        return character
+
+
+class Tokenizer(ABC):
+    """Cuts normalised text into pieces.
+
+    Args:
+        vocabulary: The piece that each token stands for.
+
+    Attributes:
+        alphabet: The characters that pieces are made of; others are left out of the tokens.
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self.vocabulary = list(vocabulary)
+        self.alphabet = frozenset("".join(vocabulary)) | {" "}
+
+    def encode(self, text: str) -> list[int]:
+        """Gives the tokens of a normalised text; `"".join(vocabulary[token] ...).strip()` is the text again."""
+        known = " ".join("".join(filter(self.alphabet.__contains__, text)).split())
+        return self._encode(known) if known else []
+
+    @property
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What rebuilds it, beside the vocabulary: plain values."""
+
+    @abstractmethod
+    def _encode(self, text: str) -> list[int]: ...
+
+
+class CharacterTokenizer(Tokenizer):
+    """A token for each character.
+
+    >>> CharacterTokenizer.train(["a cab"]).encode("bad cab")  # no d
+    [2, 1, 0, 3, 1, 2]
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        super().__init__(vocabulary)
+        self._numbers = {character: number for number, character in enumerate(vocabulary)}
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> "CharacterTokenizer":
+        """Takes the space and all characters of normalised texts, sorted."""
+        return cls(sorted({" "}.union(*texts)))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Nothing but its kind."""
+        return {"kind": "characters"}
+
+    def _encode(self, text: str) -> list[int]:
+        return [self._numbers[character] for character in text]
+
+
+class SubwordTokenizer(Tokenizer):
+    """Subword units by byte pair encoding over characters (Sennrich et al. 2016), a word's space at its beginning.
+
+    Args:
+        json: As the library `tokenizers` writes it.
+    """
+
+    def __init__(self, json: str) -> None:
+        self._library = _Library.from_str(json)
+        pieces = (self._library.id_to_token(number) for number in range(self._library.get_vocab_size()))
+        super().__init__([piece or "" for piece in pieces])
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int) -> "SubwordTokenizer":
+        """Joins the most frequent pairs of pieces of texts until there are `size` pieces, or no pair is left.
+
+        Raises:
+            ValueError: If `size` is less than the number of characters.
+        """
+        library = _Library(models.BPE())
+        library.pre_tokenizer = pre_tokenizers.Split(Regex(" ?[^ ]+"), "isolated")
+        trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, special_tokens=[])
+        spaced = [f" {text}" for text in texts]
+        library.train_from_iterator(spaced, trainer)
+        if library.get_vocab_size() > size:
+            characters = len(set().union(*spaced))
+            raise ValueError(f"num_subwords={size} is less than the {characters} characters of the transcripts")
+        return cls(library.to_str())
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Its kind, and itself as the library writes it."""
+        return {"kind": "bpe", "json": self._library.to_str()}
+
+    def _encode(self, text: str) -> list[int]:
+        return self._library.encode(f" {text}").ids
+
+
+def restore_tokenizer(facts: Mapping[str, Any]) -> Tokenizer:
+    """Rebuilds a tokenizer from `facts["tokenizer"]` and `facts["vocabulary"]`.
+
+    Raises:
+        ValueError: If its kind is unknown.
+    """
+    state = facts["tokenizer"]
+    if state["kind"] == "characters":
+        return CharacterTokenizer(facts["vocabulary"])
+    if state["kind"] == "bpe":
+        return SubwordTokenizer(state["json"])
+    raise ValueError(f"tokenizer of kind {state['kind']!r} is unknown; known are characters, bpe")
