@@ -1,6 +1,7 @@
 """Reads audio of every common kind as mono at one sample rate, whole or a window of it, and says what is wrong."""
 
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -40,17 +41,9 @@ class AudioReader:
     def __init__(self, path: Path, sample_rate: int) -> None:
         self.path = path
         self.sample_rate = sample_rate
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path}: no such file")
-        try:
-            self._file = soundfile.SoundFile(path)
-        except Exception:  # a file that is no audio makes libsndfile say nearly anything
-            raise ValueError(f"{path}: {_reason(Path(path))}") from None
-        if self._file.samplerate not in _RATES:
-            self._file.close()
-            rates = f"{_RATES.start:,} to {_RATES.stop - 1:,}"
-            raise ValueError(f"{path}: has {self._file.samplerate} samples a second, but {rates} can be read")
+        self._file = _open(path)
         self._ratio = Fraction(self._file.samplerate, sample_rate).limit_denominator(_LARGEST_TERM)
+        self._kept, self._kept_from = torch.zeros(0), 0  # the frames of the last window: the next may overlap
         self.num_samples = resampled_length(self._file.frames, self._ratio)
 
     def __enter__(self) -> "AudioReader":
@@ -87,17 +80,24 @@ class AudioReader:
 
     def _decode(self, start: int, stop: int) -> Float[Tensor, " frames"]:
         """The file's own frames, as many as can be decoded."""
-        blocks = []
-        try:
+        if not self._kept_from <= start <= self._kept_from + len(self._kept):
+            # Opened anew, since libsndfile may miss by a block where it seeks in OGG after it has read (its issue 885).
+            self._file.close()
+            self._file = _open(self.path)
             self._file.seek(start)
-            for place in range(start, stop, _BLOCK):
-                block = self._file.read(min(_BLOCK, stop - place), dtype="float32", always_2d=True)
-                blocks.append(self._checked(block).mean(axis=1))
-                if len(block) < min(_BLOCK, stop - place):
-                    break
+            self._kept, self._kept_from = torch.zeros(0), start
+        self._kept, self._kept_from = self._kept[start - self._kept_from :], start
+        self._kept = torch.cat([self._kept, *self._next(stop - start - len(self._kept))])
+        return self._kept[: stop - start]
+
+    def _next(self, count: int) -> Iterator[Float[Tensor, " frames"]]:
+        """The frames that follow in the file, in blocks."""
+        try:
+            for place in range(0, count, _BLOCK):
+                block = self._file.read(min(_BLOCK, count - place), dtype="float32", always_2d=True)
+                yield torch.from_numpy(self._checked(block).mean(axis=1))
         except soundfile.SoundFileError:
             pass  # damaged from here on: the number of samples tells
-        return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
 
     def _checked(self, block: np.ndarray) -> np.ndarray:
         peak = np.abs(block).max(initial=0)
@@ -163,6 +163,20 @@ def resample(audio: Float[Tensor, " samples"], ratio: Fraction) -> Float[Tensor,
 def resampled_length(length: int, ratio: Fraction) -> int:
     """Number of samples that `resample` makes of `length`."""
     return -(-length * ratio.denominator // ratio.numerator)
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        file = soundfile.SoundFile(path)
+    except Exception:  # a file that is no audio makes libsndfile say nearly anything
+        raise ValueError(f"{path}: {_reason(Path(path))}") from None
+    if file.samplerate not in _RATES:
+        file.close()
+        rates = f"{_RATES.start:,} to {_RATES.stop - 1:,}"
+        raise ValueError(f"{path}: has {file.samplerate} samples a second, but {rates} can be read")
+    return file
 
 
 @lru_cache(maxsize=16)
