@@ -84,8 +84,12 @@ class AudioReader:
             # Opened anew, since libsndfile may miss by a block where it seeks in OGG after it has read (its issue 885).
             self._file.close()
             self._file = _open(self.path)
-            self._file.seek(start)
             self._kept, self._kept_from = torch.zeros(0), start
+            try:
+                self._file.seek(start)
+            except soundfile.SoundFileError:  # damaged before
+                self._kept_from = -1
+                return self._kept
         self._kept, self._kept_from = self._kept[start - self._kept_from :], start
         self._kept = torch.cat([self._kept, *self._next(stop - start - len(self._kept))])
         return self._kept[: stop - start]
