@@ -55,6 +55,11 @@ SEED_TERMS = {
     "datamodules/detection/coco.py": ["Coco"],
     "datamodules/detection/voc.py": ["VOC"],
     "datamodules/detection/scenes.py": ["DigitScenes"],
+    "datamodules/speech/base.py": ["SpeechDataModule"],
+    "datamodules/speech/librispeech.py": ["LibriSpeech"],
+    "datamodules/speech/ljspeech.py": ["LJSpeech"],
+    "datamodules/speech/manifest.py": ["SpeechManifest"],
+    "datamodules/speech/digits.py": ["FreeSpokenDigits"],
 }
 
 

@@ -91,7 +91,7 @@ class SpeechDataModule(DataModule):
         if not all(0.5 <= speed <= 2 for speed in speeds or []):
             raise ValueError(f"speeds={speeds} must be between 0.5 and 2")
         self.batch_seconds = batch_seconds
-        self.normalization_given = normalization
+        self._normalizer = normalization
         self.num_subwords = num_subwords
         self.speeds = [Fraction(round(100 * speed), 100) for speed in speeds or []]
         self.max_seconds = max_seconds
@@ -121,7 +121,7 @@ class SpeechDataModule(DataModule):
         return self._listed[split]
 
     def _find_facts(self) -> dict[str, Any]:
-        texts = [self.normalization_given(utterance.text) for utterance in self._list("train")]
+        texts = [self._normalizer(utterance.text) for utterance in self._list("train")]
         if not any(texts):
             raise ValueError(f"{self.root}: the training part has no text, and so nothing to be learnt")
         if self.num_subwords is None:
@@ -132,7 +132,7 @@ class SpeechDataModule(DataModule):
             "vocabulary": tokenizer.vocabulary,
             "vocab_size": len(tokenizer.vocabulary),
             "sample_rate": self._sample_rate,
-            "normalization": asdict(self.normalization_given),
+            "normalization": asdict(self._normalizer),
             "tokenizer": tokenizer.state,
         }
 

@@ -22,6 +22,7 @@ normalizers = st.builds(
     [
         ("  Hello,\tWORLD!\n", "hello world"),
         ("don\u2019t 'quote' o`clock", "don't quote o'clock"),
+        ("don\u1fefT", "don't"),
         ("twenty-one 3.5 %", "twenty one 3 5"),
         ("\ufb01ne \uff12 cafe\u0301", "fine 2 caf\u00e9"),
         ("soft\u00adhyphen \ufeffbom", "softhyphen bom"),

@@ -65,7 +65,7 @@ def test_batches_keep_the_contract(files):
 @given(st.integers(1, 300), st.integers(1, 100), st.data())
 def test_the_last_window_is_never_within_the_one_before(tmp_path, total, window, data):
     overlap = data.draw(st.integers(0, window - 1))
-    file = write(tmp_path / "a.wav", noise(total / RATE))
+    file = write(tmp_path / "a.wav", np.zeros(total))
     loader = AudioWindows([file], sample_rate=RATE, window=window, overlap=overlap, limit=1000)
     them = windows(loader)
     ends = [round(start * RATE) + len(audio) for _, start, _, audio in them]
@@ -142,3 +142,13 @@ def test_which_files(tmp_path, files):
         data.predict_files(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         data.predict_files(tmp_path / "none")
+
+
+def test_damage_where_a_window_ends_adds_no_window(tmp_path, monkeypatch):
+    """What could be read of the next window was all in the one before."""
+    file = write(tmp_path / "a.wav", noise(4.0))
+    plain, end = AudioReader.read, round(1.75 * RATE)
+    monkeypatch.setattr(AudioReader, "read", lambda self, start, stop: plain(self, start, min(stop, end)))
+    them = batches([file])
+    assert [(start, last) for _, start, last, _ in windows(them)] == [(0.0, False), (0.75, True)]
+    assert "1.75 of 4.00 s can be read" in them[-1]["failed"][0][1]
