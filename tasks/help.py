@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,10 @@ def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str]) -> li
         if name in skip:
             continue
         value = values.get(name, default)
+        if isinstance(annotation, type) and is_dataclass(annotation):
+            given = value if isinstance(value, dict) else asdict(value)
+            nested += ["", *_group(f"{prefix}.{name}", annotation, given, set())]
+            continue
         if isinstance(value, dict) and "class_path" in value:
             inner = import_object(value["class_path"])
             filled = {"optimizer", "total_steps"} if name == "schedule" else set()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.build import TaskParser, add_model_arguments
-from tasks.help import COMMANDS, TASKS, help_texts, import_object
+from tasks.help import COMMANDS, TASKS, _group, help_texts, import_object
 from tasks.launch import help_text
 
 
@@ -38,3 +38,11 @@ def test_help_does_not_import_torch():
     code = "import sys; from tasks.vit.__main__ import main; main(['fit', '--help']); sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, capture_output=True).returncode == 0
+
+
+def test_arguments_that_hold_arguments_are_described():
+    lines = "\n".join(
+        _group("data", import_object("datamodules.LJSpeech"), {"normalization": {"case": "upper"}}, set())
+    )
+    assert re.search(r"--data\.normalization\.case LOWER\|UPPER\|KEPT\n +Whether letters .* Default:\s+upper\.", lines)
+    assert "--data.normalization " not in lines
