@@ -80,7 +80,7 @@ def impulse_response(
     >>> answer = impulse_response(np.random.default_rng(0), 16000, t60=0.2, ratio=6.0)
     >>> len(answer), float(answer[0])
     (3200, 1.0)
-    >>> round(10 * np.log10(1 / np.sum(answer[1:] ** 2)), 3)
+    >>> round(float(10 * np.log10(1 / np.sum(answer[1:] ** 2))), 3)
     6.0
     """
     if t60 <= _EARLY[1]:

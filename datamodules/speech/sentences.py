@@ -1,7 +1,7 @@
 """What is said in the spoken sentences, and who says it: three parts that share neither a sentence nor a speaker."""
 
+import hashlib
 import re
-import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -118,7 +118,7 @@ def part_of(text: str) -> Split:
     >>> part_of("nora sees every brown dog") == part_of("nora sees every brown dog")
     True
     """
-    return _PARTS.get(zlib.crc32(text.encode()) % _SHARES, "train")
+    return _PARTS.get(hashlib.sha256(text.encode()).digest()[0] % _SHARES, "train")
 
 
 def vocabulary() -> list[str]:
