@@ -34,7 +34,7 @@ _LOCK = threading.Lock()  # the library serves one at a time
 _SYNCHRONOUS, _DONT_EXIT = 2, 0x8000
 _RATE, _PITCH = 1, 3
 _UTF8 = 1
-_END, _WORD = 0, 1
+_END, _WORD, _LAST = 0, 1, 5  # kinds of events: the end of the list, a word, the end of what was said
 
 
 class _Event(ctypes.Structure):
@@ -115,15 +115,15 @@ def speak(text: str, voice: str, *, rate: int = 170, pitch: int = 50) -> Speech:
     if accent not in accents or (plus and speaker not in list_speakers()):  # it would say it in another voice
         raise ValueError(f"voice={voice!r} is none of eSpeak NG's: give LANGUAGE or LANGUAGE+SPEAKER, as 'en-gb+f3'")
     pieces: list[bytes] = []
-    starts: list[int] = []
+    places: dict[int, list[int]] = {_WORD: [], _LAST: []}
 
     def receive(samples: "ctypes._Pointer[ctypes.c_short]", count: int, event: "ctypes._Pointer[_Event]") -> int:
         if samples and count:
             pieces.append(ctypes.string_at(samples, 2 * count))
         place = 0
         while event[place].type != _END:
-            if event[place].type == _WORD:
-                starts.append(event[place].sample)
+            if event[place].type in places:
+                places[event[place].type].append(event[place].sample)
             place += 1
         return 0
 
@@ -138,7 +138,8 @@ def speak(text: str, voice: str, *, rate: int = 170, pitch: int = 50) -> Speech:
     if failed:
         raise ValueError(f"eSpeak NG cannot say {text[:80]!r} in the voice {voice!r}")
     audio = np.frombuffer(b"".join(pieces), np.int16)
-    return Speech(audio, _times(text.split(" "), starts, audio))
+    # after its last event come at most an echo and what was left to fill a buffer
+    return Speech(audio, _times(text.split(" "), [*places[_WORD], *places[_LAST][-1:]], audio))
 
 
 def list_accents() -> list[str]:
@@ -209,9 +210,8 @@ def _unload(library: ctypes.CDLL) -> None:
         _ctypes.dlclose(library._handle)
 
 
-def _times(words: list[str], starts: list[int], audio: Int16[np.ndarray, " samples"]) -> list[Word]:
+def _times(words: list[str], edges: list[int], audio: Int16[np.ndarray, " samples"]) -> list[Word]:
     """Finds when each word is heard: from the library's event on to the next, without the silence at both ends."""
-    edges = [*starts, len(audio)]
     loud = np.abs(audio.astype(np.int32)) > _FLOOR * np.abs(audio.astype(np.int32)).max(initial=1)
     heard = [first + np.flatnonzero(loud[first:last]) for first, last in pairwise(edges)]
     if len(heard) != len(words) or not all(len(samples) for samples in heard):

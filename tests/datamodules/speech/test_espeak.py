@@ -166,15 +166,23 @@ def test_a_damaged_package(library, match, tmp_path, monkeypatch):
 def test_a_word_without_a_sound():
     """What the library would do if it left a word out."""
     with pytest.raises(ValueError, match="does not say each word of 'a b' by itself"):
-        espeak._times(["a", "b"], [0], np.ones(10, np.int16))
+        espeak._times(["a", "b"], [0, 10], np.ones(10, np.int16))
     with pytest.raises(ValueError, match="does not say each word"):
-        espeak._times(["a", "b"], [0, 5], np.array([9] * 5 + [0] * 5, np.int16))
-    words = espeak._times(["a", "b"], [0, 5], np.array([0, 9, 9, 0, 0, 0, 9, 0], np.int16))
+        espeak._times(["a", "b"], [0, 5, 10], np.array([9] * 5 + [0] * 5, np.int16))
+    words = espeak._times(["a", "b"], [0, 5, 8], np.array([0, 9, 9, 0, 0, 0, 9, 0, 9], np.int16))
     assert [(word.start * SAMPLE_RATE, word.end * SAMPLE_RATE) for word in words] == [(1, 3), (6, 7)]
 
 
+def test_an_echo_does_not_make_the_last_word_longer():
+    """The speaker of the 0.3 s of echo, beside one of the same speed without."""
+    echo, dry = (
+        speak("orange flowers", f"en-us-nyc+{speaker}", rate=206).words for speaker in ("RicishayMax2", "anika")
+    )
+    assert echo[-1].end == pytest.approx(dry[-1].end, abs=0.02)
+
+
 def test_the_loudest_negative_sample_is_no_overflow():
-    words = espeak._times(["a"], [0], np.array([0, -32768, 0], np.int16))
+    words = espeak._times(["a"], [0, 3], np.array([0, -32768, 0], np.int16))
     assert [(word.start * SAMPLE_RATE, word.end * SAMPLE_RATE) for word in words] == [(1, 2)]
 
 
