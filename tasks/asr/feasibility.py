@@ -17,7 +17,7 @@ def needed_frames(tokens: Int[Tensor, "batch most"], token_lengths: Int[Tensor, 
     >>> needed_frames(torch.tensor([[1, 1, 2], [1, 1, 1]]), torch.tensor([3, 1])).tolist()
     [4, 1]
     """
-    places = torch.arange(1, tokens.shape[1], device=tokens.device)
+    places = torch.arange(tokens.shape[1], device=tokens.device)[1:]
     repeats = (tokens[:, 1:] == tokens[:, :-1]) & (places < token_lengths[:, None])
     return token_lengths + repeats.sum(1)
 
@@ -43,8 +43,7 @@ class Infeasible:
         if not 0 <= limit <= 1:
             raise ValueError(f"max_infeasible={limit} is not in [0, 1]")
         self.limit = limit
-        self.count = 0
-        self.names: dict[str, str] = {}
+        self.count, self.names = 0, dict[str, str]()
         self.told: set[str] = set()
 
     def update(
@@ -73,7 +72,7 @@ class Infeasible:
             TaskError: If a larger share of the set than `limit` was skipped, in all processes together.
         """
         count, names = self._gathered()
-        self.count, self.names = 0, {}
+        self.reset()
         if len(names) > self.limit * count:
             listed = "; ".join(list(names.values())[:5]) + ("; ..." if len(names) > 5 else "")
             raise TaskError(
@@ -81,6 +80,10 @@ class Infeasible:
                 f"than training.max_infeasible={self.limit} allows: {listed}; mend these, or use fewer, larger text "
                 "pieces or less subsampling"
             )
+
+    def reset(self) -> None:
+        """Ends the pass without a word."""
+        self.count, self.names = 0, {}
 
     def _gathered(self) -> tuple[int, dict[str, str]]:
         if not (distributed.is_available() and distributed.is_initialized()):

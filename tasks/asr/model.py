@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core import Decoder, DecoderCache, Encoder, Packing, SinusoidalPositionalEncoding
 from core.masks import padding_mask
-from tasks.asr.features import Audio, Lengths, LogMel, SpecAugment
+from tasks.asr.features import Audio, Lengths, LogMel, SpecAugment, without_silent
 from tasks.asr.subsampling import ConvSubsampling
 
 
@@ -106,13 +106,13 @@ class ASR(nn.Module):
         return self.ctc_log_probs(encoded), encoded.lengths
 
     def encode(self, audio: Audio, audio_lengths: Lengths) -> Encoded:
-        """Encodes utterances.
+        """Encodes utterances; one of digital silence has no frames, as one without samples.
 
         Args:
             audio: Samples in [-1, 1]; what lies in padding changes nothing.
             audio_lengths: Samples of each utterance.
         """
-        x, lengths = self.features(audio, audio_lengths)
+        x, lengths = self.features(audio, without_silent(audio, audio_lengths))
         if self.spec_augment is not None:
             x = self.spec_augment(x, lengths)
         x, lengths = self.subsampling(x, lengths)

@@ -77,6 +77,7 @@ def test_utterances_of_no_frames_or_no_text_have_a_finite_loss():
     empty = ctc_loss(torch.zeros(2, 0, 3), torch.zeros(2).long(), torch.zeros(2, 0).long(), torch.zeros(2).long(),
                      torch.ones(2).bool())  # fmt: skip
     assert empty == 0
+    assert needed_frames(torch.zeros(2, 0).long(), torch.zeros(2).long()).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
