@@ -175,8 +175,10 @@ class _Search:
             self.prefixes.select(rows, parents, chosen)
         width = self.settings.beam_size
         sequences = (rows[:, None] * width + parents).flatten()
-        self.cache.select(sequences)
-        self.encoded = self.encoded.select(sequences)
+        stay = len(sequences) == len(self.encoded.memory)
+        self.cache.select(sequences, same_memory=stay)  # a hypothesis comes from one of the same utterance
+        if not stay:
+            self.encoded = self.encoded.select(sequences)
 
 
 def repeating(
