@@ -77,7 +77,9 @@ def test_it_trains_validates_and_tests(tmp_path, weight):
     run.fit(module, loader(*BATCHES), loader(*BATCHES))
     run.validate(module, loader(*BATCHES), verbose=False)
     assert set(module.metric_names()) <= set(run.callback_metrics)
-    assert run.callback_metrics["val/loss"].isfinite()
+    parts = {"ctc_loss": 1 - weight, "attention_loss": weight}
+    found = sum(each * run.callback_metrics[f"val/{name}"] for name, each in parts.items() if each)
+    torch.testing.assert_close(run.callback_metrics["val/loss"], found)
     run.test(module, loader(*BATCHES), verbose=False)
     assert {"test/wer", "test/cer", "test/loss"} <= set(run.callback_metrics)
     assert ("test/blank_ratio" in run.callback_metrics) == (weight < 1)
@@ -129,6 +131,12 @@ def test_too_many_texts_that_cannot_be_said_are_an_error(tmp_path):
     trainer(tmp_path).fit(patient, loader(hopeless), loader(hopeless))
     speaks = ASRModule(asr(1.0), facts=FACTS)  # the decoder alone can say any text
     trainer(tmp_path).fit(speaks, loader(hopeless), loader(hopeless))
+
+
+def test_a_look_at_the_first_batches_is_no_look_at_the_whole_part(tmp_path):
+    validation = loader(batch("abcabcabc", "a", lengths=(400, 4000)), *BATCHES)
+    run = trainer(tmp_path, num_sanity_val_steps=1)
+    run.fit(ASRModule(asr(), facts=FACTS, max_infeasible=0.2), loader(*BATCHES), validation)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])

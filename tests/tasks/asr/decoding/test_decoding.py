@@ -108,10 +108,40 @@ def all_texts(model, encoded, most):
     return every
 
 
+def chatty(vocab_size, seed):
+    """Random weights that do not end soon, so that hypotheses change places for a while."""
+    model = asr(vocab_size=vocab_size).eval()
+    randomise(model, seed)
+    model.output_head.bias[vocab_size] -= 6.0
+    return model
+
+
+@pytest.mark.parametrize("decoding", [AttentionBeam(4, length_penalty=0.5), JointBeam(4, ctc_weight=0.4)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_score_is_that_of_its_text(decoding, seed):
+    """As the decoder gives it for the whole text at once, and CTC's loss."""
+    model = chatty(6, seed)
+    encoded = model.encode(*speech(4000, 2600, 1500, seed=seed))
+    for number, found in enumerate(decoding(model, encoded)):
+        assert len(found.tokens) >= 4
+        alone = encoded.select(torch.tensor([number]))
+        log_probs = model.token_logits(torch.tensor([[6, *found.tokens]]), alone)[0].log_softmax(-1)
+        length = len(found.tokens) + 1
+        expected = log_probs[range(length), [*found.tokens, 6]].sum()
+        if isinstance(decoding, JointBeam):
+            ctc = torch.nn.functional.ctc_loss(
+                model.ctc_log_probs(alone).transpose(0, 1), torch.tensor([found.tokens]), alone.lengths,
+                torch.tensor([length - 1]), blank=6, reduction="sum",
+            )  # fmt: skip
+            expected = 0.6 * expected - 0.4 * ctc
+        else:
+            expected = expected / length**0.5
+        assert found.score == pytest.approx(float(expected), abs=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_beams_find_the_best_of_all_texts(seed):
-    model = asr(vocab_size=2).eval()
-    randomise(model, seed)
+    model = chatty(2, seed)
     encoded = model.encode(*speech(1280, seed=seed))  # 4 frames
     every = all_texts(model, encoded, 4)
     (found,) = AttentionBeam(100, length_penalty=0.5)(model, encoded)
