@@ -146,11 +146,18 @@ class DecoderCache:
                 f"x has {len(x)} rows, but the cache remembers {self.num_sequences} sequences: see DecoderCache.select"
             )
 
-    def select(self, rows: Int[Tensor, " rows"]) -> None:
-        """Keeps these sequences in this order; one may be kept several times, as beam search does."""
+    def select(self, rows: Int[Tensor, " rows"], *, same_memory: bool = False) -> None:
+        """Keeps these sequences in this order; one may be kept several times, as beam search does.
+
+        Args:
+            rows: The sequences.
+            same_memory: Whether each of them has the encoder's output that its new place has already, as the beams of
+                one sequence do among themselves: its keys and values, the most of what is remembered, are then not
+                copied.
+        """
         for layer in self.layers:
             layer.attention.select(rows)
-            if layer.memory is not None:
+            if layer.memory is not None and not same_memory:
                 layer.memory = (layer.memory[0][rows], layer.memory[1][rows])
         if self.past.lengths is not None:
             self.past = Past(self.past.longest, self.past.lengths[rows])

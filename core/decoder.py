@@ -259,7 +259,8 @@ class Decoder(nn.Module):
         if key_padding_mask is not None:
             # Once here, so that garbage in padding reaches no product, in no layer and no gradient.
             x = x.masked_fill(key_padding_mask[:, :, None], 0.0)
-        if memory is not None and memory_key_padding_mask is not None:
+        is_first = cache is None or cache.num_sequences is None  # later steps have the memory's keys and values
+        if memory is not None and memory_key_padding_mask is not None and is_first:
             memory = memory.masked_fill(memory_key_padding_mask[:, :, None], 0.0)
         past = Past() if cache is None else cache.past
         length = x.shape[1]

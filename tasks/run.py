@@ -1,6 +1,7 @@
 """A run's folder and the files in it: never an earlier one overwritten, never a half-written one left."""
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -42,3 +43,23 @@ def keep_earlier(*paths: Path) -> None:
                 kept = path.with_name(f"{path.stem}_{stamp}-{number}{path.suffix}")
                 number += 1
             path.rename(kept)
+
+
+def output_names(names: Sequence[str]) -> list[str]:
+    """A name without suffix for what is made of each file, unlike all others: below the files' common folder.
+
+    >>> output_names(["in/a/1.jpg", "in/b/1.jpg", "in/b/1.png"])
+    ['a/1', 'b/1', 'b/1-2']
+    """
+    paths = [os.path.abspath(name) for name in names]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    made: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        plain = Path(path).relative_to(common).with_suffix("").as_posix()
+        name, number = plain, 2
+        while name.lower() in taken:  # some file systems do not tell A from a
+            name, number = f"{plain}-{number}", number + 1
+        taken.add(name.lower())
+        made.append(name)
+    return made

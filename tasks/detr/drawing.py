@@ -2,7 +2,6 @@
 
 import colorsys
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -78,26 +77,6 @@ def draw_boxes(picture: Tensor, detections: Mapping[str, Tensor], class_names: S
         font=str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")),
         font_size=max(10, round(max(height, width) / 50)),
     )
-
-
-def output_names(names: Sequence[str]) -> list[str]:
-    """A name without suffix for what is made of each file, unlike all others: below the files' common folder.
-
-    >>> output_names(["in/a/1.jpg", "in/b/1.jpg", "in/b/1.png"])
-    ['a/1', 'b/1', 'b/1-2']
-    """
-    paths = [os.path.abspath(name) for name in names]
-    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    made: list[str] = []
-    taken: set[str] = set()
-    for path in paths:
-        plain = Path(path).relative_to(common).with_suffix("").as_posix()
-        name, number = plain, 2
-        while name.lower() in taken:  # some file systems do not tell A from a
-            name, number = f"{plain}-{number}", number + 1
-        taken.add(name.lower())
-        made.append(name)
-    return made
 
 
 def save_picture(picture: Tensor, path: Path) -> None:

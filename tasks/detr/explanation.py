@@ -68,7 +68,7 @@ def draw_attention(
         file: The picture.
         detections: `boxes` (n, 4), absolute `x1, y1, x2, y2` in its pixels; `scores` (n,); `labels` (n,).
         folder: Where to write; files of an earlier run are kept under another name.
-        name: Name of the picture's files, without suffix, as of `tasks.detr.drawing.output_names`.
+        name: Name of the picture's files, without suffix, as of `tasks.run.output_names`.
         cross_attention: The decoder's weights for each detection, on the padded picture's feature map.
         encoder_attention: The encoder's weights for each detection, likewise.
         class_names: Name of each class.

@@ -12,7 +12,6 @@ from core.explain import record_attention
 from tasks.base import TaskModule
 from tasks.detr import report
 from tasks.detr.boxes import to_pixels
-from tasks.detr.drawing import output_names
 from tasks.detr.evaluation import CocoEvaluation, format_figures, measured
 from tasks.detr.explanation import centre_cells, draw_attention
 from tasks.detr.losses import Parts, SetLoss, total
@@ -20,6 +19,7 @@ from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR, Found
 from tasks.detr.targets import Targets, gather_targets
 from tasks.errors import TaskError
+from tasks.run import output_names
 
 _log = logging.getLogger(__name__)
 Detections = dict[str, Tensor]

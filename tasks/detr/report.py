@@ -9,9 +9,9 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from tasks.detr.boxes import check_detections
-from tasks.detr.drawing import draw_boxes, output_names, read_picture, save_picture
+from tasks.detr.drawing import draw_boxes, read_picture, save_picture
 from tasks.errors import TaskError
-from tasks.run import keep_earlier, write_whole
+from tasks.run import keep_earlier, output_names, write_whole
 
 
 def save_predictions(

@@ -162,6 +162,25 @@ def test_select_is_as_if_the_rows_had_always_stood_so(rows, with_memory, prompt,
         assert_same(stepped[row], whole[row, length : length + 3])
 
 
+@with_each(CAUSAL)
+def test_beams_of_one_sequence_change_places_without_their_memory(attention):
+    """Two sequences of two beams each: where each keeps to its own, copying the memory changes nothing."""
+    torch.manual_seed(0)
+    decoder = Decoder(8, 2, 2, attention=attention).eval()
+    memory, x = normal(2, 5, 8).repeat_interleave(2, 0), normal(4, 3, 8, seed=2)
+    masks = {"memory_key_padding_mask": padding_mask(torch.tensor([5, 5, 3, 3]))}
+    found = []
+    with torch.inference_mode():
+        for same_memory in (False, True):
+            cache = decoder.make_cache()
+            decoder(x[:, :2], memory, cache=cache, **masks)
+            kept = cache.layers[0].memory
+            cache.select(torch.tensor([1, 1, 3, 2]), same_memory=same_memory)
+            assert (cache.layers[0].memory is kept) == same_memory
+            found.append(decoder(x[:, 2:], memory, cache=cache, **masks))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
 def test_past_by_hand():
     past = Past().advance(3, torch.tensor([[False, False, True], [False, True, True]]))
     assert (past.longest, past.offset.tolist()) == (2, [2, 1])

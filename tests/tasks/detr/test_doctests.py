@@ -2,10 +2,11 @@ import doctest
 
 import pytest
 
-from tasks.detr import boxes, drawing, explanation
+from tasks import run
+from tasks.detr import boxes, explanation
 
 
-@pytest.mark.parametrize("module", [boxes, drawing, explanation])
+@pytest.mark.parametrize("module", [boxes, explanation, run])
 def test_examples_in_docstrings(module):
     failed, attempted = doctest.testmod(module)
     assert attempted

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tasks.detr.drawing import class_colours, draw_boxes, output_names, read_picture
+from tasks.detr.drawing import class_colours, draw_boxes, read_picture
 from tasks.detr.report import save_predictions
 from tasks.errors import TaskError
 from tests.tasks.detr.conftest import CATEGORY_IDS, CLASS_NAMES, found
@@ -179,11 +179,3 @@ def test_classes_have_colours_that_differ():
         assert len(set(class_colours(count))) == count
     few = torch.tensor(class_colours(10), dtype=torch.float32)
     assert torch.pdist(few).min() > 60
-
-
-def test_names_of_outputs_are_unlike_each_other():
-    assert output_names(["in/a/1.jpg", "in/b/1.jpg", "in/b/1.png"]) == ["a/1", "b/1", "b/1-2"]
-    assert output_names(["x/a.b.jpg"]) == ["a.b"]
-    assert output_names(["p.jpg", "P.png", "p-2.jpg"]) == ["p", "P-2", "p-2-2"]
-    assert output_names(["in/a.jpg", "in/../b.jpg"]) == ["in/a", "b"]
-    assert output_names([]) == []

@@ -1,0 +1,22 @@
+"""`python -m tasks.asr fit | validate | test | predict`."""
+
+import sys
+from collections.abc import Sequence
+
+from tasks.launch import launch
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    return launch("asr", _run, args)
+
+
+def _run(args: list[str]) -> str:
+    from tasks.asr.module import ASRModule
+    from tasks.cli import run
+
+    return run(ASRModule, "asr/sentences.yaml", args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Measures transcripts: word and character error rates of a whole set, and its worst utterances."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import distributed
+
+
+class Errors(NamedTuple):
+    """Edits that make references of transcripts, and the size of the references.
+
+    Attributes:
+        edits: Substitutions, deletions and insertions, as few as possible.
+        length: Words or characters of the references.
+    """
+
+    edits: int
+    length: int
+
+    @property
+    def rate(self) -> float:
+        """Edits per unit of the references; the edits themselves if the references are empty, as jiwer 4 has it."""
+        return self.edits / self.length if self.length else float(self.edits)
+
+
+class Utterance(NamedTuple):
+    """One utterance's reference and transcript, and where they differ."""
+
+    name: str
+    reference: str
+    transcript: str
+    words: Errors
+    characters: Errors
+
+
+class TranscriptEvaluation:
+    """Collects references and transcripts of a whole set: its rates are sums of edits over sums of words.
+
+    Words are what stands between spaces; further spaces count for nothing, also between characters.
+    """
+
+    def __init__(self) -> None:
+        self._utterances: dict[str, Utterance] = {}
+
+    def update(self, names: Sequence[str], references: Sequence[str], transcripts: Sequence[str]) -> None:
+        """Takes utterances in; one that comes twice, as where processes share an uneven number of them, counts once.
+
+        Args:
+            names: What tells the utterances apart.
+            references: What was said.
+            transcripts: What was recognised.
+        """
+        for name, reference, transcript in zip(names, references, transcripts, strict=True):
+            self._utterances[name] = compare(name, reference, transcript)
+
+    def gather(self) -> list[Utterance]:
+        """The utterances of all processes, by name."""
+        parts: list[Any] = [self._utterances]
+        if distributed.is_available() and distributed.is_initialized():
+            parts = [None] * distributed.get_world_size()
+            distributed.all_gather_object(parts, self._utterances)
+        every = {name: utterance for part in parts for name, utterance in part.items()}
+        return [every[name] for name in sorted(every)]
+
+    def reset(self) -> None:
+        """Forgets all utterances."""
+        self._utterances.clear()
+
+
+def compare(name: str, reference: str, transcript: str) -> Utterance:
+    """Counts the edits of words and of characters.
+
+    >>> compare("1.wav", "one two", "one  too").words
+    Errors(edits=1, length=2)
+    """
+    reference, transcript = " ".join(reference.split()), " ".join(transcript.split())
+    words = Errors(edit_distance(reference.split(), transcript.split()), len(reference.split()))
+    characters = Errors(edit_distance(reference, transcript), len(reference))
+    return Utterance(name, reference, transcript, words, characters)
+
+
+def error_rates(utterances: Sequence[Utterance]) -> dict[str, float]:
+    """`wer` and `cer` of all of them together; nothing if there are none."""
+    if not utterances:
+        return {}
+    of_words, of_characters = ([getattr(each, name) for each in utterances] for name in ("words", "characters"))
+    return {
+        name: Errors(sum(each.edits for each in errors), sum(each.length for each in errors)).rate
+        for name, errors in (("wer", of_words), ("cer", of_characters))
+    }
+
+
+def describe_worst(utterances: Sequence[Utterance], count: int = 10) -> str:
+    """The utterances with the most wrong words, as text: four lines for each, and none for one without an error."""
+    wrong = [each for each in utterances if each.words.edits]
+    wrong.sort(key=lambda each: (-each.words.edits, -each.words.rate, each.name))
+    return "\n".join(
+        f"{each.name}: {each.words.edits} wrong of {each.words.length} words\n"
+        f"  said:  {each.reference}\n  heard: {each.transcript}\n"
+        for each in wrong[:count]
+    )
+
+
+def edit_distance(reference: Sequence[str], transcript: Sequence[str]) -> int:
+    """The fewest substitutions, deletions and insertions that turn one sequence into the other (Levenshtein 1966).
+
+    The usual table, a row at a time: `least[j] = min over i <= j of (best[i] + j - i)` takes the insertions in,
+    which is a running minimum once j is taken off.
+
+    >>> edit_distance("kitten", "sitting")
+    3
+    """
+    units = {unit: number for number, unit in enumerate(dict.fromkeys([*reference, *transcript]))}
+    theirs = np.array([units[unit] for unit in transcript], dtype=np.int64)
+    places = np.arange(len(theirs) + 1)
+    row = places
+    for unit in reference:
+        best = row + 1
+        best[1:] = np.minimum(best[1:], row[:-1] + (theirs != units[unit]))
+        row = np.minimum.accumulate(best - places) + places
+    return int(row[-1])

@@ -1,0 +1,193 @@
+"""Speech recognition under Lightning: its losses, its error rates, its transcripts."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tasks.asr import report
+from tasks.asr.alignment import Word, align, spread
+from tasks.asr.decoding import AttentionGreedy, CTCGreedy, Decoding
+from tasks.asr.evaluation import TranscriptEvaluation, describe_worst, error_rates
+from tasks.asr.feasibility import Infeasible, needed_frames
+from tasks.asr.joining import Window
+from tasks.asr.losses import ctc_loss, shift, token_loss
+from tasks.asr.model import ASR, Encoded
+from tasks.base import TaskModule
+from tasks.errors import TaskError
+from tasks.run import write_whole
+
+PARTS = {"train": "training", "val": "validation", "test": "test"}
+
+
+class ASRModule(TaskModule):
+    """Speech recognition by CTC and a decoder.
+
+    Args:
+        network: The network.
+        facts: What the data knows: `vocabulary` and `sample_rate` at least.
+        monitor: The metric that decides which checkpoint is the best.
+        monitor_mode: Whether the best is the least or the greatest.
+        decoding: Finds the texts of `test` and `predict`; the greedy one of CTC, or of the decoder where there is no
+            CTC head, if not given. Validation always takes the greedy one, for its speed.
+        label_smoothing: Share of the decoder's labels that is spread over all tokens.
+        max_infeasible: The largest share of a part of the data whose texts may be too long for CTC to say them in the
+            frames of their audio. These utterances are skipped.
+        training: The arguments of `TaskModule`.
+    """
+
+    task = "asr"
+    network_class = ASR
+    links = ("vocab_size", "sample_rate")
+    facts_to_agree = ("sample_rate",)
+
+    def __init__(
+        self,
+        network: ASR,
+        *,
+        facts: dict[str, Any],
+        monitor: str = "val/wer",
+        monitor_mode: Literal["min", "max"] = "min",
+        decoding: Decoding | None = None,
+        label_smoothing: float = 0.1,
+        max_infeasible: float = 0.01,
+        **training: Any,
+    ) -> None:
+        super().__init__(network, facts=facts, monitor=monitor, monitor_mode=monitor_mode, **training)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1)")
+        self.asr = network
+        self.greedy: Decoding = AttentionGreedy() if network.ctc_head is None else CTCGreedy()
+        self.decoding = self.greedy if decoding is None else decoding
+        self.decoding.check(network)
+        self.label_smoothing = label_smoothing
+        self.infeasible = {stage: Infeasible(max_infeasible) for stage in PARTS}
+        self.evaluation = TranscriptEvaluation()
+        self.worst = ""
+        self.trained_batches = 0
+
+    def metric_names(self) -> list[str]:
+        ratio = [] if self.asr.ctc_head is None else ["val/blank_ratio"]
+        return [*super().metric_names(), "val/wer", "val/cer", *ratio]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint["onecore"]["facts"]["vocabulary"] != self.facts["vocabulary"]:
+            raise TaskError(
+                "the data's text pieces are not those that the checkpoint was trained with, so it cannot go on: "
+                "start anew, or go on with the checkpoint's own data"
+            )
+
+    def on_train_epoch_start(self) -> None:
+        self.trained_batches = 0
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        self.trained_batches += 1
+        loss = self._loss(self.asr.encode(batch["audio"], batch["audio_lengths"]), batch, "train")
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        # A share of less than the whole part, as after a stop within the epoch, says nothing of the part.
+        if self.trained_batches == self.trainer.num_training_batches:
+            self.infeasible["train"].check(PARTS["train"])
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "val", self.greedy)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "test", self.decoding)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_rates("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_rates("test")
+
+    def save_plots(self, folder: Path) -> None:
+        write_whole(folder / "worst.txt", self.worst)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        windows = []
+        if len(batch["index"]):
+            encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
+            durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
+            heard = self._words(encoded, durations)
+            for start, duration, words in zip(batch["start"].tolist(), durations, heard, strict=True):
+                windows.append(Window(start, start + duration, [word.later(start) for word in words]))
+        return {"index": batch["index"], "failed": batch["failed"], "windows": windows}
+
+    def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
+        return report.save_predictions(batches, names, folder)
+
+    def text(self, tokens: list[int]) -> str:
+        """The text that tokens stand for."""
+        return "".join(self.facts["vocabulary"][token] for token in tokens).strip()
+
+    def _words(self, encoded: Encoded, durations: list[float]) -> list[list[Word]]:
+        """The words of each utterance, timed by CTC where there is a CTC head."""
+        found = self.decoding(self.asr, encoded)
+        vocabulary = self.facts["vocabulary"]
+        if self.asr.ctc_head is None:
+            pieces = ([vocabulary[token] for token in each.tokens] for each in found)
+            return [spread(each, duration) for each, duration in zip(pieces, durations, strict=True)]
+        log_probs, lengths = self.asr.ctc_log_probs(encoded), encoded.lengths.tolist()
+        return [
+            align(log_probs[number, : lengths[number]], each.tokens, vocabulary, self.asr.frame_seconds, duration)
+            for number, (each, duration) in enumerate(zip(found, durations, strict=True))
+        ]
+
+    def _loss(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
+        """The losses of both heads, weighted; logged together and each by itself."""
+        tokens, lengths, weight = batch["tokens"], batch["token_lengths"], self.asr.attention_weight
+        kept = self._kept(encoded, batch, stage)
+        losses = {}
+        if self.asr.ctc_head is not None:
+            log_probs = self.asr.ctc_log_probs(encoded)
+            losses["ctc_loss"] = ctc_loss(log_probs, encoded.lengths, tokens, lengths, kept)
+            self._log_blanks(log_probs, encoded, stage)
+        if self.asr.decoder is not None:
+            given, labels = shift(tokens, lengths, self.asr.vocab_size)
+            logits = self.asr.token_logits(given, encoded)
+            losses["attention_loss"] = token_loss(logits, labels, kept, self.label_smoothing if self.training else 0.0)
+        weights = {"ctc_loss": 1 - weight, "attention_loss": weight}
+        loss = torch.stack([weights[name] * each for name, each in losses.items()]).sum()
+        for name, each in [*losses.items(), ("loss", loss)]:
+            self._log_mean(f"{stage}/{name}", each, len(tokens), prog_bar=stage == "train" and name == "loss")
+        return loss
+
+    def _kept(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
+        """Which utterances CTC can say; the decoder alone can say all."""
+        needed = needed_frames(batch["tokens"], batch["token_lengths"])
+        kept = encoded.lengths >= (needed if self.asr.ctc_head is not None else 0)
+        self.infeasible[stage].update(kept, batch["name"], encoded.lengths, needed)
+        return kept
+
+    def _log_blanks(self, log_probs: Tensor, encoded: Encoded, stage: str) -> None:
+        """The share of frames whose best output is the blank: near 1, the network has learnt to say nothing."""
+        best = log_probs.detach().argmax(-1)
+        real = torch.arange(best.shape[1], device=best.device) < encoded.lengths[:, None]
+        if frames := int(real.sum()):
+            blanks = ((best == self.asr.vocab_size) & real).sum() / frames
+            self._log_mean(f"{stage}/blank_ratio", blanks, frames)
+
+    def _log_mean(self, name: str, value: Tensor, count: int, *, prog_bar: bool = False) -> None:
+        training = name.startswith("train/")
+        self.log(name, value, batch_size=count, on_step=training, on_epoch=not training, prog_bar=prog_bar)
+
+    def _evaluate(self, batch: dict[str, Any], stage: str, decoding: Decoding) -> None:
+        encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
+        self._loss(encoded, batch, stage)
+        found = [self.text(each.tokens) for each in decoding(self.asr, encoded)]
+        self.evaluation.update(batch["name"], batch["text"], found)
+
+    def _log_rates(self, stage: str) -> None:
+        utterances = self.evaluation.gather()
+        self.evaluation.reset()
+        self.worst = describe_worst(utterances)
+        for name, value in error_rates(utterances).items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "wer")
+        if self.trainer.sanity_checking:
+            self.infeasible[stage].reset()
+        else:
+            self.infeasible[stage].check(PARTS[stage])

@@ -1,0 +1,66 @@
+"""Convolutions over time that make a sequence of features shorter, with exact lengths."""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from core.masks import padding_mask
+from tasks.asr.features import Features, Lengths
+
+
+class ConvSubsampling(nn.Module):
+    """Stages of a convolution over time with stride 2 and a GELU: each halves the frames, rounding up.
+
+    One-dimensional, as in Speech2Text (Wang et al. 2020) and Whisper: on a processor a third of the time of
+    two-dimensional ones of 32 channels. Padding is zeroed before every convolution, so that what an utterance becomes
+    is the same alone and in a batch of longer ones.
+
+    Args:
+        num_features: Features of a frame.
+        embed_dim: Width of what comes out.
+        channels: Width between the stages; `embed_dim` if not given.
+        num_stages: How often the frames are halved: 2 gives a quarter of them.
+        kernel_size: Frames that a convolution sees, odd.
+
+    Raises:
+        ValueError: If `num_stages` is less than 1, or `kernel_size` is even.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        embed_dim: int,
+        *,
+        channels: int | None = None,
+        num_stages: int = 2,
+        kernel_size: int = 5,
+    ) -> None:
+        super().__init__()
+        if num_stages < 1:
+            raise ValueError(f"num_stages={num_stages} must be at least 1")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size} must be odd, so that a frame has as much before as after it")
+        widths = [num_features, *[embed_dim if channels is None else channels] * (num_stages - 1), embed_dim]
+        self.factor = 2**num_stages
+        self.stages = nn.ModuleList(
+            nn.Conv1d(before, after, kernel_size, stride=2, padding=kernel_size // 2)
+            for before, after in pairwise(widths)
+        )
+
+    def lengths(self, lengths: Lengths) -> Lengths:
+        """What is left of so many frames."""
+        return (lengths + self.factor - 1) // self.factor
+
+    def forward(self, x: Features, lengths: Lengths) -> tuple[Float[Tensor, "batch shorter embed_dim"], Lengths]:
+        """Gives the shorter sequences, zeros in padding, and their lengths."""
+        if not x.shape[1]:
+            return x.new_zeros(len(x), 0, self.stages[-1].weight.shape[0]), lengths  # pyright: ignore
+        x = x.transpose(1, 2)
+        x = x.masked_fill(padding_mask(lengths, x.shape[2])[:, None], 0.0)
+        for stage in self.stages:
+            lengths = (lengths + 1) // 2
+            x = F.gelu(stage(x))
+            x = x.masked_fill(padding_mask(lengths, x.shape[2])[:, None], 0.0)
+        return x.transpose(1, 2), lengths

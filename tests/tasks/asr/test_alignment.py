@@ -1,0 +1,75 @@
+"""Word times: those of torchaudio's forced alignment, in seconds."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchaudio.functional import forced_align
+
+from tasks.asr.alignment import Word, align, split_words, spread
+
+VOCABULARY = ["a", "b", " ", " the"]
+BLANK = len(VOCABULARY)
+
+
+def peaks(path, sure=0.9):
+    """Log probabilities with `sure` on each frame's label, the rest on the others."""
+    probs = torch.full((len(path), BLANK + 1), (1 - sure) / BLANK)
+    probs[range(len(path)), path] = sure
+    return probs.log()
+
+
+def test_words_are_where_their_tokens_peak():
+    path = [BLANK, 0, 0, 1, BLANK, 2, BLANK, BLANK, 1, BLANK, 3, 0, BLANK]
+    words = align(peaks(path), [0, 1, 2, 1, 3, 0], VOCABULARY, 0.04, 0.5)
+    assert [word.text for word in words] == ["ab", "b", "thea"]
+    times = [(round(word.start / 0.04), round(word.end / 0.04)) for word in words]
+    assert times == [(1, 4), (8, 9), (10, 12)]
+    assert [word.confidence for word in words] == [pytest.approx(0.9)] * 3
+
+
+def test_confidence_is_the_mean_probability_of_the_tokens():
+    log_probs = torch.cat([peaks([0], 0.9), peaks([0], 0.7), peaks([1], 0.4)])
+    (word,) = align(log_probs, [0, 1], VOCABULARY, 0.04, 1.0)
+    assert word.confidence == pytest.approx((0.8 + 0.4) / 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(6, 12), st.integers(0, 9999))
+def test_times_follow_torchaudios_path(tokens, frames, seed):
+    log_probs = torch.randn(frames, BLANK + 1, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
+    words = align(log_probs, tokens, VOCABULARY, 0.04, frames * 0.04)
+    assert "".join(VOCABULARY[token] for token in tokens).split() == [word.text for word in words]
+    edges = [edge for word in words for edge in (word.start, word.end)]
+    assert edges == sorted(edges)
+    if words and words[0].confidence is not None:
+        path, _ = forced_align(log_probs[None], torch.tensor([tokens]), blank=BLANK)
+        spoken = [frame for frame, label in enumerate(path[0].tolist()) if VOCABULARY[label:][:1] not in ([], [" "])]
+        assert words[0].start == pytest.approx(spoken[0] * 0.04)
+        assert words[-1].end == pytest.approx((spoken[-1] + 1) * 0.04)
+
+
+def test_too_few_frames_spread_the_words():
+    words = align(peaks([0, 1]), [0, 0, 2, 1], VOCABULARY, 0.04, 0.3)
+    assert words == [Word("aa", 0.0, pytest.approx(0.2), None), Word("b", pytest.approx(0.2), pytest.approx(0.3), None)]
+
+
+def test_nothing_said_has_no_words():
+    assert align(peaks([BLANK]), [], VOCABULARY, 0.04, 0.04) == []
+    assert align(torch.zeros(0, 5), [], VOCABULARY, 0.04, 0.0) == []
+    assert align(peaks([2, BLANK]), [2], VOCABULARY, 0.04, 0.04) == []
+    assert spread([], 1.0) == []
+
+
+def test_no_word_ends_behind_the_audio():
+    (word,) = align(peaks([BLANK, 0, 0]), [0], VOCABULARY, 0.04, 0.1)
+    assert (word.start, word.end) == (0.04, 0.1)
+
+
+@given(st.lists(st.sampled_from(["a", "bc", " ", " d", "e ", "f  g", ""]), max_size=8))
+def test_words_are_those_of_the_text(pieces):
+    words = split_words(pieces)
+    assert [word for word, _ in words] == "".join(pieces).split()
+    for word, indices in words:
+        assert set(word) <= set("".join(pieces[index] for index in indices))
+        assert indices == sorted(set(indices))

@@ -1,0 +1,17 @@
+import doctest
+
+import pytest
+
+from tasks.asr import alignment, evaluation, feasibility, features, joining, losses, report
+from tasks.asr.decoding import ctc, search
+
+
+@pytest.mark.parametrize(
+    "module",
+    [alignment, ctc, evaluation, feasibility, features, joining, losses, report, search],
+    ids=lambda m: m.__name__,
+)
+def test_examples_in_docstrings(module):
+    failed, attempted = doctest.testmod(module)
+    assert attempted
+    assert not failed
