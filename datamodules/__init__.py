@@ -12,6 +12,7 @@ from datamodules.speech.digits import FreeSpokenDigits
 from datamodules.speech.librispeech import LibriSpeech
 from datamodules.speech.ljspeech import LJSpeech
 from datamodules.speech.manifest import SpeechManifest
+from datamodules.speech.spoken_sentences import SpokenSentences
 
 __all__ = [
     "CIFAR10",
@@ -29,4 +30,5 @@ __all__ = [
     "LibriSpeech",
     "SpeechDataModule",
     "SpeechManifest",
+    "SpokenSentences",
 ]

@@ -19,6 +19,7 @@ import yaml
 from tasks.base import TaskModule
 
 TASKS = {
+    "asr": ("tasks.asr.module.ASRModule", "asr/sentences.yaml"),
     "vit": ("tasks.vit.module.ViTModule", "vit/mnist.yaml"),
     "detr": ("tasks.detr.module.DETRModule", "detr/digits.yaml"),
 }

@@ -1,0 +1,44 @@
+"""Sentences spoken by eSpeak NG: speech recognition without a download."""
+
+from typing import Any
+
+from datamodules.base import Split
+from datamodules.speech.base import SpeechDataModule
+from datamodules.speech.recordings import Utterance
+from datamodules.speech.spoken import make_spoken, read_spoken
+
+_FOLDER = "spoken_sentences"
+
+
+class SpokenSentences(SpeechDataModule):
+    """Sentences of 2 to 8 words by 68 voices of eSpeak NG, in noise and rooms: 6,000 to train, 300 and 500 to evaluate.
+
+    They are made once, in about a minute, as FLAC files and JSON lines in `root/spoken_sentences`; always the same, no
+    seed changes them. No speaker and no sentence is in two parts. They need the package `espeakng-loader` (the extra
+    `speech`), which is GPL-3.
+
+    Args:
+        root: Folder in which they are made; `$ONECORE_DATA` if not given, or else `data`.
+        speech: The arguments of `SpeechDataModule`.
+    """
+
+    def __init__(self, *, root: str | None = None, **speech: Any) -> None:
+        super().__init__(root=root, **speech)
+
+    def prepare_data(self) -> None:
+        """Makes the sentences if they are not there; Lightning calls this in one process only.
+
+        Raises:
+            FileNotFoundError: If the package with the voices is missing.
+            ValueError: If they cannot be written.
+        """
+        make_spoken(self.root / _FOLDER)
+
+    def _utterances(self, split: Split) -> list[Utterance]:
+        self.prepare_data()
+        rows = read_spoken(self.root / _FOLDER, split)
+        file = self.root / _FOLDER / f"{split}.jsonl"
+        return [
+            Utterance(row.audio, row.text, f"{file}, line {number}", [tuple(word) for word in row.words])
+            for number, row in enumerate(rows, 1)
+        ]
