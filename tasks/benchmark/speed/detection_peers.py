@@ -16,6 +16,12 @@ from torchvision.ops import FrozenBatchNorm2d, box_convert, generalized_box_iou
 from tasks.benchmark.speed.detection import Answers, Boxes, Image, Labels, Sizes
 
 
+def freeze(resnet: nn.Module) -> None:
+    """Leaves the stem and the first stage as they are, as published."""
+    for name, parameter in resnet.named_parameters():
+        parameter.requires_grad_(any(stage in name for stage in ("layer2", "layer3", "layer4")))
+
+
 class PublishedDETR(nn.Module):
     """transformers' `DetrForObjectDetection` with its own loss, without dropout.
 
@@ -37,6 +43,7 @@ class PublishedDETR(nn.Module):
             arguments[f"{stack}_ffn_dim"] = sizes.ffn_dim
         config = DetrConfig(d_model=sizes.width, dropout=0.0, auxiliary_loss=True, **arguments)
         self.model = DetrForObjectDetection(config)
+        freeze(self.model.model.backbone)  # it does so itself only for its own ResNet, not for timm's
 
     def forward(self, image: Image, boxes: Boxes, labels: Labels) -> Tensor | Answers:
         """The loss in training, else the answers."""
@@ -112,8 +119,7 @@ class PlainDETR(nn.Module):
         super().__init__()
         resnet = list(resnet18(norm_layer=FrozenBatchNorm2d).named_children())
         self.backbone = nn.Sequential(OrderedDict(body=nn.Sequential(OrderedDict(resnet[:-2]))))
-        for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_("layer2" in name or "layer3" in name or "layer4" in name)
+        freeze(self.backbone)
         self.input_proj = nn.Conv2d(512, sizes.width, 1)
         self.encoder = PlainStack(PlainEncoderLayer(sizes) for _ in range(sizes.layers))
         decoding = (PlainDecoderLayer(sizes) for _ in range(sizes.layers))
