@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from core.linear import Linear
 from core.position import sines_and_cosines
 
 Anchors = Float[Tensor, "#batch queries 4"]
@@ -125,7 +126,7 @@ class BoxQueries(Queries):
         self.base = base
         self.coordinate_dim = embed_dim // 2
         self.content = nn.Parameter(torch.randn(num_queries, embed_dim) * 0.02)
-        self.project = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))
+        self.project = nn.Sequential(Linear(2 * embed_dim, embed_dim), nn.ReLU(), Linear(embed_dim, embed_dim))
 
     def position(self, anchors: Anchors | None) -> Tensor:
         assert anchors is not None
@@ -172,7 +173,7 @@ class ProposalQueries(BoxQueries):
         if not 0 < size < 1:
             raise ValueError(f"size={size} is not a share in (0, 1)")
         self.size = size
-        self.propose = nn.Sequential(nn.Linear(embed_dim, embed_dim), nn.LayerNorm(embed_dim))
+        self.propose = nn.Sequential(Linear(embed_dim, embed_dim), nn.LayerNorm(embed_dim))
 
     def start(self, cells: Cells, read: Read) -> Start:
         centres = cells.places.clamp(0.01, 0.99)
