@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 FEW = 8
 """Rows up to which a processor's product is faster the other way round."""
 
@@ -60,16 +61,15 @@ def prefers_onednn() -> bool:
     MKL has its best for Intel alone; of oneDNN's product torch makes no use in float32 unless it compiles.
     """
     name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", "")
-    product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if "AMD" not in str(name) or product is None or not torch.backends.mkl.is_available():
-        return False
-    register_flop_formula(product)(_count_operations)
-    return True
+    return "AMD" in str(name) and _ONEDNN is not None and torch.backends.mkl.is_available()
 
 
 def _count_operations(x_shape: Sequence[int], weight_shape: Sequence[int], *_: object, **__: object) -> int:
-    """For torch's counter, which knows its own products only."""
     return 2 * prod(x_shape) * weight_shape[0]
+
+
+if _ONEDNN is not None:  # torch's counter knows this only of what was registered before it was made
+    register_flop_formula(_ONEDNN)(_count_operations)
 
 
 class _OneDNN(torch.autograd.Function):
@@ -79,7 +79,8 @@ class _OneDNN(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        assert _ONEDNN is not None
+        return _ONEDNN(x, weight, bias, "none", [], "")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from core.linear import FEW, linear
+from core.linear import linear
 from tasks.memory import keep_freed_memory
 
 MODES = ("train", "inference")
@@ -156,13 +156,10 @@ def step_of(case: Case, mode: str, network: nn.Module, batch: Batch) -> Callable
 
 
 def floor_of(mode: str, products: Sequence[Product]) -> Callable[[], object]:
-    """The bare products of a step, into memory that is allocated before; of few rows, as `core.linear` has them."""
+    """The bare products of a step; a single one as `core.linear` has it, many into memory that is allocated before."""
     calls: list[Callable[[], object]] = []
     for p in products:
         left, right = torch.randn(p.batch, p.rows, p.inner), torch.randn(p.batch, p.columns, p.inner)
-        if mode == "inference" and p.batch == 1 and p.rows <= FEW:
-            calls += [partial(linear, left[0], right[0])] * p.repeat
-            continue
         out = torch.randn(p.batch, p.rows, p.columns)
         triples = [(left, right.mT, out)]
         if mode == "train":
@@ -181,10 +178,9 @@ def floor_of(mode: str, products: Sequence[Product]) -> Callable[[], object]:
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor) -> Callable[[], object]:
-    # A gradient overwrites its own buffer only: `out` of the forward product serves as the gradient that comes back.
     if len(left) == 1:
-        a, b, c = left[0], right[0], out[0]
-        return lambda: torch.mm(a, b, out=c)
+        return partial(linear, left[0], right[0].mT)
+    # A gradient overwrites its own buffer only: `out` of the forward product serves as the gradient that comes back.
     return lambda: torch.bmm(left, right, out=out)
 
 
