@@ -29,12 +29,13 @@ CHUNK_ROWS = 4096
 
 
 def blocks_for(length: int, rows: int) -> int:
-    """How many blocks of `rows` tokens hold `length` tokens; while a graph is exported one more, so at least two.
+    """How many blocks of `rows` tokens hold `length` tokens; while a graph is compiled or exported one more.
 
-    A count that may be 1 would bind the exported graph to the lengths that give more.
+    There are then at least two blocks, and `rows` empty places or more: a graph is bound to the lengths that give the
+    same count where a count may be 0 or 1.
     """
-    exporting = torch.compiler.is_exporting()
-    return (length + (2 * rows if exporting else rows) - 1) // rows
+    compiling = torch.compiler.is_compiling()
+    return (length + (2 * rows if compiling else rows) - 1) // rows
 
 
 def in_blocks(x: Tensor, *, first: int, blocks: int, rows: int, step: int = 1, residue: int = 0) -> Tensor:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from core.linear import FEW, linear
+from core.linear import linear
 from tasks.memory import keep_freed_memory
 
 MODES = ("train", "inference")
@@ -34,8 +34,8 @@ WARM_UP = 5.0
 """Seconds after which a contender counts as warm, however few its calls."""
 
 
-Batch = tuple[tuple[Tensor, ...], Tensor]
-"""A network's inputs, and what it shall tell."""
+Batch = tuple[tuple[Any, ...], Tensor | None]
+"""A network's inputs, and what it shall tell; None = the inputs say it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Product:
 
     Attributes:
         input_grad: Whether the backward pass needs the gradient of the left factor; a picture's pixels need none.
+        weight_grad: Whether it needs that of the right factor; a frozen weight needs none.
     """
 
     rows: int
@@ -52,11 +53,12 @@ class Product:
     batch: int = 1
     repeat: int = 1
     input_grad: bool = True
+    weight_grad: bool = True
 
     def flops(self, mode: str) -> int:
         """Multiplications and additions; backward, each factor's gradient is a product of the same cost."""
         forward = 2 * self.repeat * self.batch * self.rows * self.inner * self.columns
-        return forward * (2 + self.input_grad) if mode == "train" else forward
+        return forward * (1 + self.input_grad + self.weight_grad) if mode == "train" else forward
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,10 @@ class Case:
         products: The matrix products of the network as published: the floor.
         ours_products: Those that ours computes.
         listed: Whether `all` sizes include it.
-        loss: Of the network's output and what it shall tell.
+        loss: Of the network's output and what it shall tell; None = in training the network gives the loss itself.
         modes: What is measured of it.
-        peer_products: Those that the peer computes, where they are not `products`.
+        peer_products: Those that the peer computes in inference, where they are not `products`.
+        part: Name of a part of our train step whose share is told, and what makes it, of our network and the inputs.
     """
 
     name: str
@@ -87,9 +90,10 @@ class Case:
     products: tuple[Product, ...]
     ours_products: tuple[Product, ...]
     listed: bool = True
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    loss: Callable[[Tensor, Any], Tensor] | None = F.cross_entropy
     modes: tuple[str, ...] = MODES
     peer_products: tuple[Product, ...] | None = None
+    part: tuple[str, Callable[..., Callable[[], object]]] | None = None
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -144,24 +148,23 @@ def step_of(case: Case, mode: str, network: nn.Module, batch: Batch) -> Callable
 
     def step() -> None:
         optimizer.zero_grad()
-        case.loss(network(*inputs), target).backward()
+        output = network(*inputs)
+        (output if case.loss is None else case.loss(output, target)).backward()
         optimizer.step()
 
     return step
 
 
 def floor_of(mode: str, products: Sequence[Product]) -> Callable[[], object]:
-    """The bare products of a step, into memory that is allocated before; of few rows, as `core.linear` has them."""
+    """The bare products of a step; a single one as `core.linear` has it, many into memory that is allocated before."""
     calls: list[Callable[[], object]] = []
     for p in products:
         left, right = torch.randn(p.batch, p.rows, p.inner), torch.randn(p.batch, p.columns, p.inner)
-        if mode == "inference" and p.batch == 1 and p.rows <= FEW:
-            calls += [partial(linear, left[0], right[0])] * p.repeat
-            continue
         out = torch.randn(p.batch, p.rows, p.columns)
         triples = [(left, right.mT, out)]
         if mode == "train":
-            triples.append((out.mT, left, torch.empty_like(right)))
+            if p.weight_grad:
+                triples.append((out.mT, left, torch.empty_like(right)))
             if p.input_grad:
                 triples.append((out, right, torch.empty_like(left)))
         calls += [_product(*triple) for triple in triples] * p.repeat
@@ -175,10 +178,9 @@ def floor_of(mode: str, products: Sequence[Product]) -> Callable[[], object]:
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor) -> Callable[[], object]:
-    # A gradient overwrites its own buffer only: `out` of the forward product serves as the gradient that comes back.
     if len(left) == 1:
-        a, b, c = left[0], right[0], out[0]
-        return lambda: torch.mm(a, b, out=c)
+        return partial(linear, left[0], right[0].mT)
+    # A gradient overwrites its own buffer only: `out` of the forward product serves as the gradient that comes back.
     return lambda: torch.bmm(left, right, out=out)
 
 
@@ -219,6 +221,9 @@ def measure(case: Case, mode: str, rounds: int, seconds: float) -> dict[str, Any
     contenders = {name: step_of(case, mode, make(), batch) for name, make in makers.items()}
     contenders["floor"] = floor_of(mode, case.products)
     contenders["square"] = lambda: torch.mm(square, square, out=out)
+    if case.part is not None and mode == "train":
+        name, make = case.part
+        contenders[name] = make(case.ours(), *batch[0])
     times = interleave(contenders, rounds, seconds)
     gigaflops = [2 * 2048**3 / milliseconds / 1e6 for milliseconds in times.pop("square")]
     return {"times_ms": times, "peak_mib": peaks, "square_gflops": gigaflops}

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from core import Decoder, Encoder, Packing, SinusoidalPositionalEncoding2d
+from core import Decoder, Encoder, Linear, Packing, SinusoidalPositionalEncoding2d
 from tasks.detr.classification import Classification, SoftmaxClassification
 from tasks.detr.denoising import Denoising, Noised
 from tasks.detr.queries import Cells, LearnedQueries, Queries
@@ -54,7 +54,7 @@ class MLP(nn.Sequential):
     def __init__(self, *widths: int) -> None:
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), nn.ReLU()]
+            layers += [Linear(before, after), nn.ReLU()]
         super().__init__(*layers[:-1])
 
 
@@ -113,7 +113,7 @@ class DETR(nn.Module):
         self.norm = decoder.norm if not isinstance(decoder.norm, nn.Identity) else nn.LayerNorm(width)
         self.queries = queries(width)
         self.classification = SoftmaxClassification() if classification is None else classification
-        self.class_head = nn.Linear(width, self.classification.num_logits(num_classes))
+        self.class_head = Linear(width, self.classification.num_logits(num_classes))
         self.box_head = MLP(width, width, width, 4)
         self.denoising = None if denoising is None else denoising(width, num_classes)
         if self.denoising is not None and not self.queries.has_anchors:
@@ -182,7 +182,8 @@ class DETR(nn.Module):
         """Gives the encoded cells of the grid."""
         if padding_mask is not None and not bool(padding_mask.any()):
             padding_mask = None
-        features, padding = self.backbone(image, padding_mask)
+        # A pixel's channels side by side: convolutions, pooling and norms are faster so, and cells come out as tokens.
+        features, padding = self.backbone(image.contiguous(memory_format=torch.channels_last), padding_mask)
         grid = (features.shape[2], features.shape[3])
         x = self.projection(features).flatten(2).transpose(1, 2)
         if padding is None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from core.linear import Linear
 from core.position import sines_and_cosines
 
 Anchors = Float[Tensor, "#batch queries 4"]
@@ -125,7 +126,7 @@ class BoxQueries(Queries):
         self.base = base
         self.coordinate_dim = embed_dim // 2
         self.content = nn.Parameter(torch.randn(num_queries, embed_dim) * 0.02)
-        self.project = nn.Sequential(nn.Linear(2 * embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))
+        self.project = nn.Sequential(Linear(2 * embed_dim, embed_dim), nn.ReLU(), Linear(embed_dim, embed_dim))
 
     def position(self, anchors: Anchors | None) -> Tensor:
         assert anchors is not None
@@ -154,7 +155,8 @@ class ProposalQueries(BoxQueries):
     """Anchor boxes that the encoder proposes for each picture (two-stage Deformable DETR; Zhu et al. 2021).
 
     Every cell of the encoder's grid is read as a query that stands at the cell; the likeliest are the first anchors.
-    What the queries know stays learned, as in DINO (Zhang et al. 2023, "mixed query selection").
+    What a query knows is what its cell knows, besides something learned. (In DINO, Zhang et al. 2023, it is the learned
+    part alone: here that took twice the epochs, see docs/LOG.md.)
 
     Args:
         embed_dim: Width of a query, a multiple of 4.
@@ -171,12 +173,13 @@ class ProposalQueries(BoxQueries):
         if not 0 < size < 1:
             raise ValueError(f"size={size} is not a share in (0, 1)")
         self.size = size
-        self.propose = nn.Sequential(nn.Linear(embed_dim, embed_dim), nn.LayerNorm(embed_dim))
+        self.propose = nn.Sequential(Linear(embed_dim, embed_dim), nn.LayerNorm(embed_dim))
 
     def start(self, cells: Cells, read: Read) -> Start:
         centres = cells.places.clamp(0.01, 0.99)
         anchors = torch.cat([centres, torch.full_like(centres, self.size)], -1).logit()
-        logits, boxes = read(self.propose(cells.memory), anchors.expand(cells.memory.shape[0], -1, -1))
+        known = self.propose(cells.memory)
+        logits, boxes = read(known, anchors.expand(known.shape[0], -1, -1))
         scores = logits.detach().amax(-1)
         real = torch.full_like(scores[:, :1], scores.shape[1])
         if cells.padding is not None:
@@ -184,8 +187,8 @@ class ProposalQueries(BoxQueries):
         best = scores.sort(dim=1, descending=True, stable=True).indices
         # A picture of fewer cells than queries gives each cell to several.
         best = best.gather(1, torch.arange(self.num_queries, device=best.device) % real.long().clamp(min=1))
-        chosen = boxes.detach().gather(1, best[..., None].expand(-1, -1, 4))
-        return Start(self.content[None], chosen, (logits, boxes))
+        known, chosen = (x.gather(1, best[..., None].expand(-1, -1, x.shape[2])) for x in (known, boxes.detach()))
+        return Start(self.content + known, chosen, (logits, boxes))
 
 
 def _spread_out(num_queries: int) -> Float[Tensor, "queries 4"]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core import Encoder, LearnedPositionalEncoding2d
+from core import Encoder, LearnedPositionalEncoding2d, Linear
 
 
 class PatchEmbedding(nn.Module):
@@ -121,7 +121,7 @@ class ViT(nn.Module):
         self.patch_dropout = PatchDropout(patch_dropout)
         self.dropout = nn.Dropout(dropout)
         self.encoder = encoder
-        self.head = nn.Linear(embed_dim, num_classes)
+        self.head = Linear(embed_dim, num_classes)
         self._initialise()
         if pretrained is not None:
             from tasks.vit.pretrained import load_pretrained

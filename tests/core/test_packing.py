@@ -139,7 +139,9 @@ class Counting(FullAttention):
 
 
 def linear_flops(counter: FlopCounterMode) -> int:
-    return sum(flops for op, flops in counter.get_flop_counts()["Global"].items() if "mm" in str(op))
+    return sum(
+        flops for op, flops in counter.get_flop_counts()["Global"].items() if "mm" in str(op) or "linear" in str(op)
+    )
 
 
 def test_no_work_on_padding():

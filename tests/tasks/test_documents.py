@@ -67,6 +67,7 @@ def workplace(tmp_path_factory, trained, detr_trained) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 32), (number, 100, 200)).save(path)
     write_voc(folder / "BOXES")
+    (folder / "PICTURE").symlink_to(folder / "BOXES/JPEGImages/0.jpg")
     return folder
 
 
@@ -90,7 +91,8 @@ def write_voc(folder: Path) -> None:
 def run_detr(args: list[str], scenes: Path, monkeypatch) -> int:
     monkeypatch.setenv("ONECORE_DATA", str(scenes))
     small = [] if args[0] == "check-data" else ["--trainer.logger=false"]
-    return detr([arg.replace("FOLDER", "BOXES") for arg in args] + (SMALL_DETR if args[0] == "fit" else small))
+    source = "PICTURE" if args[0] == "predict" else "BOXES"  # one: the explanation of each box is drawn
+    return detr([arg.replace("FOLDER", source) for arg in args] + (SMALL_DETR if args[0] == "fit" else small))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

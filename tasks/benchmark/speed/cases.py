@@ -8,6 +8,7 @@ from torch import nn
 from core import Encoder
 from tasks.benchmark.measure import Batch, Case, Product
 from tasks.benchmark.speed.core_cases import CORE_CASES, attention_products
+from tasks.benchmark.speed.detection_cases import DETR_CASES
 from tasks.vit.model import ViT
 
 
@@ -108,4 +109,5 @@ CASES: dict[str, tuple[Case, ...]] = {
         ),  # for the tests: too small to say anything about speed
     ),
     "core": CORE_CASES,
+    "detr": DETR_CASES,
 }

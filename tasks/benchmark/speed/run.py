@@ -116,6 +116,10 @@ def summarise(case: Case, mode: str, results: Sequence[dict[str, Any]]) -> dict[
         "peer": case.peer_name,
         "milliseconds": {name: pooled(lambda each, name=name: each[name]) for name in CONTENDERS},
         "ratio": pooled(lambda each: each["peer"] / each["ours"]),
+        "share": {
+            name: pooled(lambda each, name=name: each[name] / each["ours"])
+            for name in results[0]["times_ms"].keys() - set(CONTENDERS)
+        },
         "ratio_of_processes": [
             statistics.median(each["peer"] / each["ours"] for each in rounds_of(result["times_ms"]))
             for result in results
@@ -157,6 +161,7 @@ def notes(report: dict[str, Any]) -> list[str]:
                 f"{row['peer']} needs less memory at {where}: {row['peak_mib']['peer']:.1f} MiB, "
                 f"ours {row['peak_mib']['ours']:.1f} MiB"
             )
+        lines += [f"{name} takes {share['median']:.1%} of our step at {where}" for name, share in row["share"].items()]
         processes = ", ".join(f"{ratio:.3f}" for ratio in row["ratio_of_processes"])
         spared = 1 - row["gflop"]["ours"] / row["gflop"]["floor"]
         lines.append(

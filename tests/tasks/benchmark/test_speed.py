@@ -1,9 +1,11 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tasks.benchmark.__main__ import main
 from tasks.benchmark.measure import Case, Product, floor_of, interleave, peak_memory, quartiles
 from tasks.benchmark.speed.cases import CASES
+from tasks.benchmark.speed.detection import Detector
 from tasks.benchmark.speed.run import notes, summarise
+from tasks.detr.pretrained import load_pretrained
 from tasks.memory import keep_freed_memory
 
 ALL_CASES = [case for cases in CASES.values() for case in cases if not (case.listed and "decoding" in case.name)]
@@ -104,6 +108,13 @@ def test_flops_by_hand():
     assert Product(2, 3, 5, batch=7, repeat=11).flops("inference") == 2 * 2 * 3 * 5 * 7 * 11
     assert Product(2, 3, 5).flops("train") == 3 * 60
     assert Product(2, 3, 5, input_grad=False).flops("train") == 2 * 60
+    assert Product(2, 3, 5, input_grad=False, weight_grad=False).flops("train") == 60
+
+
+def report_of(row: dict[str, Any]) -> dict[str, Any]:
+    machine = {"threads": 1, "cpu": "a", "cores": 1, "torch": "2", "timm": "1", "transformers": "5"}
+    counts = {"freed_memory_kept": True, "processes": 1, "rounds": 3}
+    return {"rows": [row], "machine": machine, "commit": None, "date": "today"} | counts
 
 
 def test_ratios_are_taken_inside_the_rounds():
@@ -118,13 +129,52 @@ def test_ratios_are_taken_inside_the_rounds():
     assert row["ratio"] == {"first_quartile": 0.5, "median": 0.5, "third_quartile": 1.25}
     assert row["over_floor"]["ours"]["median"] == 4.0
     assert row["milliseconds"]["ours"]["median"] == 20.0
-    machine = {"threads": 1, "cpu": "a", "cores": 1, "torch": "2", "timm": "1", "transformers": "5"}
-    said = notes(
-        {"rows": [row], "freed_memory_kept": True, "processes": 1, "rounds": 3, "machine": machine}
-        | {"commit": None, "date": "today"}
-    )
+    said = notes(report_of(row))
     assert said[0] == "timm is faster at test train: 2.000x ours"
     assert said[1].startswith("timm needs less memory at test train: 2.0 MiB")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES["detr"] if not case.listed], ids=lambda case: case.peer_name)
+def test_detr_and_its_peer_compute_the_same(case: Case, tmp_path: Path):
+    """Logits, boxes, loss and gradients. transformers' norms twice between layers: norms stay as they start."""
+    torch.manual_seed(0)
+    peer, ours = case.peer(), case.ours()
+    assert isinstance(ours, Detector)
+    with torch.no_grad():
+        for name, parameter in peer.named_parameters():
+            if parameter.ndim > 1 and "backbone" not in name:
+                parameter.add_(0.5 * torch.randn_like(parameter))
+    state = {published_name(name): value for name, value in peer.state_dict().items()}
+    torch.save(state, tmp_path / "peer.pth")
+    load_pretrained(ours.detr, str(tmp_path / "peer.pth"))
+    inputs, _ = case.batch()
+    with torch.no_grad():
+        answers = ours.eval()(*inputs)
+        torch.testing.assert_close(answers, peer.eval()(*inputs), rtol=0, atol=1e-4)
+    assert answers[0].std(1).max() > 0.01  # the queries answer otherwise than each other
+    losses = [network.train()(*inputs) for network in (ours, peer)]
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-4)
+    norms = []
+    for network, loss in zip((ours, peer), losses, strict=True):
+        loss.backward()
+        trained = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        assert not [name for name in trained if "layer1" in name]
+        norms.append(torch.nn.utils.get_total_norm(trained.values()))
+    torch.testing.assert_close(*norms, rtol=1e-3, atol=0)
+
+
+def published_name(name: str) -> str:
+    """As a checkpoint has it: transformers' own names stand under `model`, those by hand lack a part."""
+    name = name.removeprefix("model.").replace("backbone.body.", "backbone.0.body.")
+    return f"transformer.{name}" if re.match(r"(en|de)coder\.", name) else name
+
+
+def test_the_share_of_matching_is_told():
+    times = {"ours": [10.0], "peer": [20.0], "floor": [5.0], "matching": [0.5]}
+    results = [{"times_ms": times, "peak_mib": {"ours": 1.0, "peer": 2.0}, "square_gflops": [100.0]}]
+    row = summarise(CASES["detr"][-1], "train", results)
+    assert row["share"]["matching"]["median"] == 0.05
+    assert "matching takes 5.0% of our step at test_by_hand train" in notes(report_of(row))
 
 
 def test_quartiles():

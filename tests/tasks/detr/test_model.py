@@ -98,6 +98,18 @@ def test_each_layer_refines_the_anchors_of_the_one_before():
     torch.testing.assert_close(steps[1], 2 * steps[0], rtol=0, atol=1e-4)
 
 
+def test_proposed_queries_stand_at_the_likeliest_cells_and_know_what_those_know():
+    model = detr("proposals").eval()
+    cells = model.encode(padded((32, 48))[0], None)
+    start = model.queries.start(cells, model._read)
+    assert start.proposed is not None
+    logits, boxes = start.proposed
+    best = logits[0].amax(-1).argsort(descending=True)[:QUERIES]
+    torch.testing.assert_close(start.anchors[0], boxes[0, best])
+    known = model.queries.propose(cells.memory)[0, best]
+    torch.testing.assert_close(start.content[0], model.queries.content + known)
+
+
 def test_a_stem_halves_and_rounds_up():
     stem = ConvStem([4, 8, 8])
     image, padding = padded((13, 9), (5, 21))
