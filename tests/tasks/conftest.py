@@ -8,6 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from datamodules.detection.scenes import make_scenes
+from datamodules.speech.spoken import make_spoken
+from tasks.asr.__main__ import main as asr
 from tasks.detr.__main__ import main as detr
 from tasks.vit.__main__ import main as vit
 
@@ -115,4 +117,36 @@ def detr_trained(scenes, tmp_path_factory) -> Path:
         patch.setenv("ONECORE_DATA", str(scenes))
         assert detr(["fit", *SMALL_DETR, f"--runs={runs}"]) == 0
     (run,) = (runs / "detr").iterdir()
+    return run
+
+
+SMALL_ASR = [
+    *FEW_BATCHES,
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=3",
+    "--model.encoder.embed_dim=16",
+    "--model.encoder.ffn_dim=16",
+    "--model.encoder.num_layers=1",
+    "--model.decoder.embed_dim=16",
+    "--model.decoder.ffn_dim=16",
+    "--data.batch_seconds=10",
+]
+
+
+@pytest.fixture(scope="session")
+def sentences(tmp_path_factory) -> Path:
+    """The embedded data of speech, a few of them."""
+    root = tmp_path_factory.mktemp("speech")
+    make_spoken(root / "spoken_sentences", counts={"train": 16, "val": 4, "test": 4})
+    return root
+
+
+@pytest.fixture(scope="session")
+def asr_trained(sentences, tmp_path_factory) -> Path:
+    """The folder of a small run of speech recognition."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONECORE_DATA", str(sentences))
+        assert asr(["fit", *SMALL_ASR, f"--runs={runs}"]) == 0
+    (run,) = (runs / "asr").iterdir()
     return run

@@ -10,10 +10,11 @@ import pytest
 from torchvision import datasets
 
 from datamodules import CIFAR10
+from tasks.asr.__main__ import main as asr
 from tasks.detr.__main__ import main as detr
 from tasks.vit.__main__ import main as vit
 from tests.datamodules.test_cifar import fake
-from tests.tasks.conftest import SMALL, SMALL_DETR
+from tests.tasks.conftest import SMALL, SMALL_ASR, SMALL_DETR
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -96,13 +97,17 @@ def run_detr(args: list[str], scenes: Path, monkeypatch) -> int:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(command, workplace, scenes, tmp_path, monkeypatch, capsys):
+def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     module, *args = shlex.split(command.replace("=WEIGHTS", "=WEIGHTS.safetensors"))
     if any("detr_r50_coco" in arg for arg in args):
         return  # tests/tasks/detr/test_coco_experiment.py
     if module == "tasks.detr":
         assert run_detr(args, scenes, monkeypatch) == 0, capsys.readouterr().err
+        return
+    if module == "tasks.asr":
+        monkeypatch.setenv("ONECORE_DATA", str(sentences))
+        assert asr(args + SMALL_ASR) == 0, capsys.readouterr().err
         return
     if module == "tasks.benchmark":
         assert subprocess.run([sys.executable, "-m", module, *args, "--help"], cwd=ROOT, check=False).returncode == 0
