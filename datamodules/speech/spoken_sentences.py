@@ -39,6 +39,8 @@ class SpokenSentences(SpeechDataModule):
         rows = read_spoken(self.root / _FOLDER, split)
         file = self.root / _FOLDER / f"{split}.jsonl"
         return [
-            Utterance(row.audio, row.text, f"{file}, line {number}", [tuple(word) for word in row.words])
+            Utterance(
+                row.audio, row.text, f"{file}, line {number}", [(word, start, end) for word, start, end in row.words]
+            )
             for number, row in enumerate(rows, 1)
         ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core import Decoder, DecoderCache, Encoder, Packing, SinusoidalPositionalEncoding
+from core import Decoder, DecoderCache, Encoder, Linear, Packing, SinusoidalPositionalEncoding
 from core.masks import padding_mask
 from tasks.asr.features import Audio, Lengths, LogMel, SpecAugment, without_silent
 from tasks.asr.subsampling import ConvSubsampling
@@ -79,13 +79,13 @@ class ASR(nn.Module):
         self.subsampling = subsampling(self.features.num_features, width)
         self.position = None if position is None else position(width)
         self.encoder = encoder
-        self.ctc_head = nn.Linear(width, vocab_size + 1) if attention_weight < 1 else None
+        self.ctc_head = Linear(width, vocab_size + 1) if attention_weight < 1 else None
         self.decoder = decoder if attention_weight > 0 else None
         self.embedding = self.output_head = None
         if self.decoder is not None:
             self.embedding = nn.Embedding(vocab_size + 1, width)
             nn.init.normal_(self.embedding.weight, std=width**-0.5)
-            self.output_head = nn.Linear(width, vocab_size + 1)
+            self.output_head = Linear(width, vocab_size + 1)
             if tied:
                 self.output_head.weight = self.embedding.weight
 
