@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -72,8 +71,7 @@ class ConvStem(nn.Module):
         self, image: Float[Tensor, "batch channels height width"], padding_mask: PaddingMask | None
     ) -> tuple[Features, CellPadding | None]:
         """Gives the last stage's features and which of its cells are padding; None = none is."""
-        # Channels last, so that the norm over a pixel's channels is one over what lies side by side.
-        x = without_padding(image, padding_mask).contiguous(memory_format=torch.channels_last)
+        x = without_padding(image, padding_mask)
         for number, (down, norm, blocks) in enumerate(zip(self.down, self.norms, self.stages, strict=True)):
             x = down(x)
             padding_mask = None if padding_mask is None else padding_mask[:, ::2, ::2]
