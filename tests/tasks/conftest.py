@@ -94,6 +94,7 @@ def trained(tmp_path_factory) -> Path:
 SMALL_DETR = [
     *FEW_BATCHES,
     "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
     "--trainer.limit_train_batches=3",
     "--model.backbone.init_args.widths=[4,8,8]",
     "--model.backbone.init_args.depths=[0,0,0]",
