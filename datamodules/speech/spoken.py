@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,8 @@ import soundfile
 from jaxtyping import Float32, Int16
 from scipy import signal
 
-from datamodules.labelled import Split
+from datamodules.base import Split
+from datamodules.making import MadeSet
 from datamodules.speech import espeak
 from datamodules.speech.rooms import record
 from datamodules.speech.sentences import draw_line
@@ -63,24 +63,10 @@ def make_spoken(folder: Path, *, counts: Mapping[Split, int] = NUM_SENTENCES, se
         FileNotFoundError: If the package `espeakng-loader` is missing.
         ValueError: If they cannot be written, or `folder` is there but is not a whole set.
     """
-    if _whole(folder):
-        return
-    if folder.exists():
-        raise ValueError(f"{folder}: is not a whole set of spoken sentences; remove it, and it is made anew")
-    espeak.list_accents()  # says that the package is missing before anything is written
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
-            made = Path(beside, folder.name)
-            _write(made, counts, seed)
-            made.rename(folder)
-    except OSError as error:
-        if _whole(folder):  # another process was faster
-            return
-        raise ValueError(
-            f"{folder}: the spoken sentences cannot be written there ({error.strerror}); give a folder that you may"
-            " write to with --data.root"
-        ) from None
+    made = MadeSet(folder, "spoken sentences", [f"{split}.jsonl" for split in NUM_SENTENCES])
+    if not made.is_there():
+        espeak.list_accents()  # says that the package is missing before anything is written
+        made.make(lambda beside: _write(beside, counts, seed))
 
 
 def read_spoken(folder: Path, split: Split) -> list[Spoken]:
@@ -131,10 +117,6 @@ def speak_sentence(part: Split, number: int, *, seed: int = 0) -> tuple[Int16[np
     words = [[text, round(start + shift, 4), round(end + shift, 4)] for text, start, end in speech.words]
     facts = {"snr": round(heard.snr, 2), "t60": round(heard.t60, 3), "noise": heard.noise}
     return audio, {"text": line.text, "words": words, **line._asdict(), **facts}
-
-
-def _whole(folder: Path) -> bool:
-    return all((folder / f"{split}.jsonl").is_file() for split in NUM_SENTENCES)
 
 
 def _write(folder: Path, counts: Mapping[Split, int], seed: int) -> None:
