@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -33,6 +33,9 @@ class DataModule(LightningDataModule, ABC):
     Raises:
         ValueError: If `batch_size` is less than 1 or `num_workers` is negative.
     """
+
+    fact_names: ClassVar[tuple[str, ...]] = ()
+    """The facts that there must be."""
 
     def __init__(
         self, *, root: str | None = None, batch_size: int = 64, num_workers: int = 0, seed: int | None = None
@@ -65,7 +68,13 @@ class DataModule(LightningDataModule, ABC):
 
         Args:
             facts: `facts` of the data module that the model was trained with.
+
+        Raises:
+            ValueError: If one is missing.
         """
+        if missing := [name for name in self.fact_names if name not in facts]:
+            kind = type(self).__name__
+            raise ValueError(f"facts lack {', '.join(missing)}: they are not those of a data set as {kind}")
         self._facts = dict(facts)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """What the data modules of labelled pictures share, whatever the labels are."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datamodules.base import STAGES, DataModule, Split
 from datamodules.pictures import Normalize
@@ -24,9 +23,6 @@ class LabelledPictures(DataModule):
     Raises:
         ValueError: If a deviation is not positive, or only one of `mean` and `std` is given.
     """
-
-    fact_names: ClassVar[tuple[str, ...]]
-    """The facts that there must be."""
 
     def __init__(
         self,
@@ -78,20 +74,6 @@ class LabelledPictures(DataModule):
     def normalize(self) -> Normalize:
         """Normalises uint8 pictures by `mean` and `std`."""
         return Normalize(self.mean, self.std)
-
-    def restore_facts(self, facts: Mapping[str, Any]) -> None:
-        """Sets the facts of a trained model, so that no data need be there; a size that was given stays.
-
-        Args:
-            facts: `facts` of the data module that the model was trained with.
-
-        Raises:
-            ValueError: If one is missing.
-        """
-        if missing := [name for name in self.fact_names if name not in facts]:
-            kind = type(self).__name__
-            raise ValueError(f"facts lack {', '.join(missing)}: they are not those of a data set as {kind}")
-        super().restore_facts(facts)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads what a stage needs."""

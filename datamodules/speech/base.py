@@ -24,7 +24,6 @@ from datamodules.speech.windows import AudioWindows
 
 _MIN_SECONDS = 0.05  # shorter training utterances hold no speech
 _NUM_NAMED = 5  # characters that a warning names
-_FACTS = ("vocabulary", "vocab_size", "sample_rate", "normalization", "tokenizer")
 
 
 class SpeechDataModule(DataModule):
@@ -58,6 +57,8 @@ class SpeechDataModule(DataModule):
     Raises:
         ValueError: If a number is out of its range.
     """
+
+    fact_names = ("vocabulary", "vocab_size", "sample_rate", "normalization", "tokenizer")
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class SpeechDataModule(DataModule):
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser().absolute()
         self._sample_rate = sample_rate
         self._listed: dict[Split, list[Utterance]] = {}
+        self._texts: dict[Split, list[str]] = {}
         self._recordings: dict[Split, Recordings] = {}
         self._restored: Tokenizer | None = None
 
@@ -120,8 +122,14 @@ class SpeechDataModule(DataModule):
                 raise ValueError(f"{self.root}: the {split} part has no utterance")
         return self._listed[split]
 
+    def _normalized(self, split: Split) -> list[str]:
+        """The texts of a part's utterances; each is normalised once."""
+        if split not in self._texts:
+            self._texts[split] = [self._normalizer(utterance.text) for utterance in self._list(split)]
+        return self._texts[split]
+
     def _find_facts(self) -> dict[str, Any]:
-        texts = [self._normalizer(utterance.text) for utterance in self._list("train")]
+        texts = self._normalized("train")
         if not any(texts):
             raise ValueError(f"{self.root}: the training part has no text, and so nothing to be learnt")
         if self.num_subwords is None:
@@ -145,10 +153,9 @@ class SpeechDataModule(DataModule):
         Raises:
             ValueError: If one is missing.
         """
-        if missing := [name for name in _FACTS if name not in facts]:
-            raise ValueError(f"facts lack {', '.join(missing)}: they are not those of a data set of speech")
         super().restore_facts(facts)
-        self._recordings, self._restored = {}, None
+        self._normalizer = TextNormalizer(**facts["normalization"])
+        self._texts, self._recordings, self._restored = {}, {}, None
 
     @property
     def vocabulary(self) -> list[str]:
@@ -195,7 +202,7 @@ class SpeechDataModule(DataModule):
         if split not in self._recordings:
             recordings = Recordings(
                 self._list(split),
-                TextNormalizer(**self.normalization),  # pyright: ignore[reportArgumentType]
+                self._normalized(split),
                 sample_rate=self.sample_rate,
                 cache_bytes=self.cache_bytes,
                 cache_dir=self.cache_dir,

@@ -4,7 +4,7 @@ import hashlib
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,13 +45,12 @@ class Recordings:
 
     Args:
         utterances: The utterances.
-        normalize: Normalises a text.
+        texts: The normalised text of each.
         sample_rate: Rate of the audio, Hz.
         cache_bytes: The most memory for audio.
         cache_dir: Folder for decoded audio.
 
     Attributes:
-        texts: The normalised texts.
         lengths: Samples of each utterance, by its header.
 
     Raises:
@@ -62,14 +61,14 @@ class Recordings:
     def __init__(
         self,
         utterances: Sequence[Utterance],
-        normalize: Callable[[str], str],
+        texts: Sequence[str],
         *,
         sample_rate: int,
         cache_bytes: int = 0,
         cache_dir: Path | None = None,
     ) -> None:
         self.utterances = list(utterances)
-        self.texts = [normalize(utterance.text) for utterance in utterances]
+        self.texts = list(texts)
         self.sample_rate = sample_rate
         self.lengths = np.array(_count(self.utterances, sample_rate), dtype=np.int64)
         self.cache_dir = cache_dir

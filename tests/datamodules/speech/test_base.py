@@ -184,7 +184,7 @@ def test_speeds_are_drawn_in_training_only(manifest):
 
 def recordings(root, **cache):
     paths = sorted((root / "train").glob("*.wav"))
-    return Recordings([Utterance(path, "a", "here") for path in paths], str, sample_rate=RATE, **cache)
+    return Recordings([Utterance(path, "a", "here") for path in paths], ["a"] * len(paths), sample_rate=RATE, **cache)
 
 
 def test_memory_keeps_what_fits(own, monkeypatch):
@@ -225,7 +225,9 @@ def test_the_folder_keeps_audio_until_the_file_changes(own, monkeypatch):
     write(own / "train" / "0.wav", noise(0.5, seed=99))
     os.utime(own / "train" / "0.wav", ns=(1, 1))
     assert not torch.equal(recordings(own, cache_dir=folder).read(0), first)
-    other_rate = Recordings([Utterance(own / "train" / "0.wav", "a", "here")], str, sample_rate=4000, cache_dir=folder)
+    other_rate = Recordings(
+        [Utterance(own / "train" / "0.wav", "a", "here")], ["a"], sample_rate=4000, cache_dir=folder
+    )
     assert len(other_rate.read(0)) == 2000
     assert len(list(folder.iterdir())) == 3
 
