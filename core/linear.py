@@ -20,7 +20,7 @@ class Linear(nn.Linear):
     """`y = x W^T + b`, the same as `torch.nn.Linear`, whose arguments, parameters and numbers it has.
 
     On a processor it may be faster (see `docs/LOG.md`), and rounds otherwise: without gradients and for a few rows
-    `(W x^T)^T` is computed where W widens; for more rows in float32, and not from Intel, the product is oneDNN's.
+    `(W x^T)^T` is computed where W widens; for more rows in float32 on an AMD processor, the product is oneDNN's.
     """
 
     def forward(

@@ -22,13 +22,6 @@ def needed_frames(tokens: Int[Tensor, "batch most"], token_lengths: Int[Tensor, 
     return token_lengths + repeats.sum(1)
 
 
-def feasible(
-    frames: Int[Tensor, " batch"], tokens: Int[Tensor, "batch most"], token_lengths: Int[Tensor, " batch"]
-) -> Bool[Tensor, " batch"]:
-    """Whether each utterance has the frames that CTC needs for its text."""
-    return frames >= needed_frames(tokens, token_lengths)
-
-
 class Infeasible:
     """Counts and lists the utterances of one pass over a set whose text is too long for their frames.
 

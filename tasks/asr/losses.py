@@ -26,7 +26,7 @@ def ctc_loss(
         frame_lengths: Frames of each utterance.
         tokens: The text.
         token_lengths: Tokens of each utterance.
-        kept: Which utterances count (`tasks.asr.feasibility.feasible`).
+        kept: Which utterances count: those with the frames that CTC needs (`tasks.asr.feasibility.needed_frames`).
     """
     if not bool(kept.all()):
         log_probs, tokens = log_probs[kept], tokens[kept]

@@ -94,10 +94,6 @@ class ASR(nn.Module):
         """From one of the encoder's frames to the next."""
         return self.features.hop_seconds * self.subsampling.factor
 
-    def frame_lengths(self, audio_lengths: Lengths) -> Lengths:
-        """The encoder's frames of utterances of so many samples."""
-        return self.subsampling.lengths(self.features.lengths(audio_lengths))
-
     def forward(
         self, audio: Audio, audio_lengths: Lengths
     ) -> tuple[Float[Tensor, "batch frames outputs"], Int[Tensor, " batch"]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,9 +86,16 @@ def command(capsys):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """The folder of a small run with averaged weights."""
-    runs = tmp_path_factory.mktemp("trained")
-    assert vit(["fit", *SMALL, f"--runs={runs}", "--training.ema_decay=0.5"]) == 0
-    (folder,) = (runs / "vit").iterdir()
+    return run_once(vit, [*SMALL, "--training.ema_decay=0.5"], tmp_path_factory.mktemp("trained"))
+
+
+def run_once(main: Callable[[list[str]], int], args: list[str], runs: Path, data: Path | None = None) -> Path:
+    """The folder of the only run below `runs`, on the data in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        if data is not None:
+            patch.setenv("ONECORE_DATA", str(data))
+        assert main(["fit", *args, f"--runs={runs}"]) == 0
+    (folder,) = runs.glob("*/*")
     return folder
 
 
@@ -113,12 +121,7 @@ def scenes(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def detr_trained(scenes, tmp_path_factory) -> Path:
     """The folder of a small run of detection."""
-    runs = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONECORE_DATA", str(scenes))
-        assert detr(["fit", *SMALL_DETR, f"--runs={runs}"]) == 0
-    (run,) = (runs / "detr").iterdir()
-    return run
+    return run_once(detr, SMALL_DETR, tmp_path_factory.mktemp("runs"), scenes)
 
 
 SMALL_ASR = [
@@ -145,9 +148,4 @@ def sentences(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def asr_trained(sentences, tmp_path_factory) -> Path:
     """The folder of a small run of speech recognition."""
-    runs = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONECORE_DATA", str(sentences))
-        assert asr(["fit", *SMALL_ASR, f"--runs={runs}"]) == 0
-    (run,) = (runs / "asr").iterdir()
-    return run
+    return run_once(asr, SMALL_ASR, tmp_path_factory.mktemp("runs"), sentences)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.asr.feasibility import Infeasible, feasible, needed_frames
+from tasks.asr.feasibility import Infeasible, needed_frames
 from tasks.asr.losses import ctc_loss, shift, token_loss
 from tasks.errors import TaskError
 
@@ -28,7 +28,7 @@ def test_ctc_is_the_sum_over_all_paths_and_so_is_its_gradient(texts):
     frames = torch.tensor([5, 3])
     lengths = torch.tensor([len(text) for text in texts])
     tokens = torch.tensor([[*text, *[0] * (3 - len(text))] for text in texts])
-    kept = feasible(frames, tokens, lengths)
+    kept = frames >= needed_frames(tokens, lengths)
     assert kept.all()
     loss = ctc_loss(logits.log_softmax(-1), frames, tokens, lengths, kept)
     probs = logits.softmax(-1)
@@ -44,7 +44,7 @@ def test_what_is_skipped_changes_neither_loss_nor_gradient():
     logits = torch.randn(3, 4, 3, requires_grad=True)
     frames, lengths = torch.tensor([4, 3, 2]), torch.tensor([2, 2, 2])
     tokens = torch.tensor([[0, 1], [1, 1], [1, 1]])
-    kept = feasible(frames, tokens, lengths)
+    kept = frames >= needed_frames(tokens, lengths)
     assert kept.tolist() == [True, True, False]
     log_probs = logits.log_softmax(-1)
     loss = ctc_loss(log_probs, frames, tokens, lengths, kept)
@@ -71,7 +71,7 @@ def test_utterances_of_no_frames_or_no_text_have_a_finite_loss():
     logits = torch.randn(3, 4, 3, requires_grad=True)
     frames, lengths = torch.tensor([4, 0, 2]), torch.tensor([1, 0, 0])
     tokens = torch.zeros(3, 1).long()
-    loss = ctc_loss(logits.log_softmax(-1), frames, tokens, lengths, feasible(frames, tokens, lengths))
+    loss = ctc_loss(logits.log_softmax(-1), frames, tokens, lengths, frames >= needed_frames(tokens, lengths))
     assert loss.isfinite()
     assert torch.autograd.grad(loss, logits)[0].isfinite().all()
     empty = ctc_loss(torch.zeros(2, 0, 3), torch.zeros(2).long(), torch.zeros(2, 0).long(), torch.zeros(2).long(),
@@ -98,7 +98,8 @@ def test_the_decoders_loss_is_torchs_mean_over_what_counts(smoothing):
 def test_feasible_is_what_has_a_path(text, frames):
     tokens = torch.tensor([[*text, 0, 0]])
     probs = torch.full((frames, 3), 1 / 3)
-    assert bool(feasible(torch.tensor([frames]), tokens, torch.tensor([len(text)]))) == (of_all_paths(probs, text) > 0)
+    needed = int(needed_frames(tokens, torch.tensor([len(text)])))
+    assert (frames >= needed) == (of_all_paths(probs, text) > 0)
 
 
 def test_infeasible_ones_are_counted_listed_and_limited():
