@@ -29,8 +29,8 @@ class Sizes:
         heads: Heads of each layer.
         layers: Number of layers.
         ffn_dim: Width inside the feed-forward networks.
-        dropout: Probability with which an element of a branch, an activation inside a feed-forward network, and an
-            attention weight is dropped.
+        dropout: Probability with which an element of a branch, and an activation in a feed-forward network, is dropped.
+        attention_dropout: Probability with which an attention weight is dropped.
     """
 
     vocab_size: int
@@ -39,6 +39,7 @@ class Sizes:
     layers: int
     ffn_dim: int
     dropout: float = 0.1
+    attention_dropout: float = 0.0
 
 
 def make_asr(sizes: Sizes) -> ASR:
@@ -49,7 +50,7 @@ def make_asr(sizes: Sizes) -> ASR:
         sizes.layers,
         sizes.ffn_dim,
         dropout=sizes.dropout,
-        attention=partial(FullAttention, dropout=sizes.dropout),
+        attention=partial(FullAttention, dropout=sizes.attention_dropout),
     )
     return ASR(encoder, vocab_size=sizes.vocab_size, sample_rate=SAMPLE_RATE, attention_weight=0.0)
 
