@@ -71,6 +71,13 @@ class LogMel(nn.Module):
         """From one frame to the next."""
         return self.hop_length / self.sample_rate
 
+    @property
+    def band_frequencies(self) -> Float[Tensor, " features"]:
+        """The mean frequency of each band, weighed as the band weighs it, in Hz."""
+        bands: Tensor = self.mel.mel_scale.get_buffer("fb")
+        hertz = torch.linspace(0, self.sample_rate / 2, len(bands), device=bands.device)
+        return hertz @ bands / bands.sum(0)
+
     def lengths(self, audio_lengths: Lengths) -> Lengths:
         """Frames of utterances of so many samples."""
         return (audio_lengths + self.hop_length - 1) // self.hop_length

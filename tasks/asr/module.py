@@ -10,6 +10,7 @@ from tasks.asr import report
 from tasks.asr.alignment import Word, align, spread
 from tasks.asr.decoding import AttentionGreedy, CTCGreedy, Decoding
 from tasks.asr.evaluation import TranscriptEvaluation, describe_worst, error_rates
+from tasks.asr.explanation import explain, save_explanations
 from tasks.asr.feasibility import Infeasible, needed_frames
 from tasks.asr.joining import Window
 from tasks.asr.losses import ctc_loss, shift, token_loss
@@ -39,6 +40,7 @@ class ASRModule(TaskModule):
 
     task = "asr"
     network_class = ASR
+    explains = True
     links = ("vocab_size", "sample_rate")
     facts_to_agree = ("sample_rate",)
 
@@ -108,32 +110,38 @@ class ASRModule(TaskModule):
         write_whole(folder / "worst.txt", self.worst)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        windows = []
+        windows, looked = [], []
         if len(batch["index"]):
             encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
             durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
-            heard = self._words(encoded, durations)
+            found = [each.tokens for each in self.decoding(self.asr, encoded)]
+            heard = self._words(encoded, found, durations)
             for start, duration, words in zip(batch["start"].tolist(), durations, heard, strict=True):
                 windows.append(Window(start, start + duration, [word.later(start) for word in words]))
-        return {"index": batch["index"], "failed": batch["failed"], "windows": windows}
+            if self.explaining:
+                vocabulary = self.facts["vocabulary"]
+                looked = explain(self.asr, batch["audio"], batch["audio_lengths"], encoded, found, vocabulary)
+        return {"index": batch["index"], "failed": batch["failed"], "windows": windows, "explanations": looked}
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
-        return report.save_predictions(batches, names, folder)
+        document = report.save_predictions(batches, names, folder)
+        if self.explaining:
+            save_explanations(batches, names, folder, self.asr)
+        return document
 
     def text(self, tokens: list[int]) -> str:
         """The text that tokens stand for."""
         return "".join(self.facts["vocabulary"][token] for token in tokens).strip()
 
-    def _words(self, encoded: Encoded, durations: list[float]) -> list[list[Word]]:
-        """The words of each utterance, timed by CTC where there is a CTC head."""
-        found = self.decoding(self.asr, encoded)
+    def _words(self, encoded: Encoded, found: list[list[int]], durations: list[float]) -> list[list[Word]]:
+        """The words of each utterance's tokens, timed by CTC where there is a CTC head."""
         vocabulary = self.facts["vocabulary"]
         if self.asr.ctc_head is None:
-            pieces = ([vocabulary[token] for token in each.tokens] for each in found)
+            pieces = ([vocabulary[token] for token in each] for each in found)
             return [spread(each, duration) for each, duration in zip(pieces, durations, strict=True)]
         log_probs, lengths = self.asr.ctc_log_probs(encoded), encoded.lengths.tolist()
         return [
-            align(log_probs[number, : lengths[number]], each.tokens, vocabulary, self.asr.frame_seconds, duration)
+            align(log_probs[number, : lengths[number]], each, vocabulary, self.asr.frame_seconds, duration)
             for number, (each, duration) in enumerate(zip(found, durations, strict=True))
         ]
 

@@ -9,6 +9,7 @@ from core import Encoder
 from tasks.benchmark.measure import Batch, Case, Product
 from tasks.benchmark.speed.core_cases import CORE_CASES, attention_products
 from tasks.benchmark.speed.detection_cases import DETR_CASES
+from tasks.benchmark.speed.speech_cases import SPEECH_CASES
 from tasks.vit.model import ViT
 
 
@@ -110,4 +111,5 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "core": CORE_CASES,
     "detr": DETR_CASES,
+    "asr": SPEECH_CASES,
 }

@@ -62,7 +62,7 @@ def run_speed(task: str, *, size: str, processes: int, rounds: int, seconds: flo
         "schema": SCHEMA_VERSION,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": commit(),
-        "machine": machine(threads, "timm", "transformers"),
+        "machine": machine(threads, "timm", "transformers", "torchaudio"),
         "freed_memory_kept": freed_kept,
         "processes": processes,
         "rounds": rounds,
@@ -179,7 +179,7 @@ def notes(report: dict[str, Any]) -> list[str]:
         ),
         f"{report['processes']} processes x {report['rounds']} rounds, {machine['threads']} threads, "
         f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, timm {machine['timm']}, "
-        f"transformers {machine['transformers']}, "
+        f"transformers {machine['transformers']}, torchaudio {machine['torchaudio']}, "
         f"commit {report['commit']}, {report['date']}",
     ]
     return lines

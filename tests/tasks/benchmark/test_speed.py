@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ from tasks.benchmark.measure import Case, Product, floor_of, interleave, peak_me
 from tasks.benchmark.speed.cases import CASES
 from tasks.benchmark.speed.detection import Detector
 from tasks.benchmark.speed.run import notes, summarise
+from tasks.benchmark.speed.speech import SAMPLE_RATE, Epoch, Recogniser, Sizes, collate
+from tasks.benchmark.speed.speech_cases import bucketed, log_normal, padded_recordings, recordings, shuffled, uniform
+from tasks.benchmark.speed.speech_peers import PaddedRecogniser, PublishedConformer
 from tasks.detr.pretrained import load_pretrained
 from tasks.memory import keep_freed_memory
 
-ALL_CASES = [case for cases in CASES.values() for case in cases if not (case.listed and "decoding" in case.name)]
-"""Decoding 256 tokens with the counter takes a minute; its small case has the same products."""
+SLOW = ("decoding1", "decoding8", "epoch", "epoch_uniform")
+"""With the counter they take up to a minute; their small cases have the same products."""
+ALL_CASES = [case for cases in CASES.values() for case in cases if case.name not in SLOW]
 
 TINY = CASES["vit"][-1]
 
@@ -112,7 +117,7 @@ def test_flops_by_hand():
 
 
 def report_of(row: dict[str, Any]) -> dict[str, Any]:
-    machine = {"threads": 1, "cpu": "a", "cores": 1, "torch": "2", "timm": "1", "transformers": "5"}
+    machine = {"threads": 1, "cpu": "a", "cores": 1, "torch": "2", "timm": "1", "transformers": "5", "torchaudio": "2"}
     counts = {"freed_memory_kept": True, "processes": 1, "rounds": 3}
     return {"rows": [row], "machine": machine, "commit": None, "date": "today"} | counts
 
@@ -161,6 +166,50 @@ def test_detr_and_its_peer_compute_the_same(case: Case, tmp_path: Path):
         assert not [name for name in trained if "layer1" in name]
         norms.append(torch.nn.utils.get_total_norm(trained.values()))
     torch.testing.assert_close(*norms, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("network", [Recogniser, PaddedRecogniser, PublishedConformer])
+def test_an_epoch_sums_the_gradients_of_its_batches(network: Callable[[Sizes], torch.nn.Module]):
+    """Dropout is off, and so are the statistics of the Conformer's batch norms."""
+    samples = [4000, 9000, 1000, 16000, 7000]
+    (audio, tokens), _ = recordings(samples, 5)
+    torch.manual_seed(0)
+    epoch = Epoch(network(Sizes(5, 16, 2, 2, 24, dropout=0.0)), [[3, 1], [0, 4], [2]]).train()
+    for module in epoch.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.eval()
+    epoch(audio, tokens).backward()
+    summed = [parameter.grad.clone() for parameter in epoch.parameters() if parameter.grad is not None]
+    epoch.zero_grad()
+    batches = [collate([audio[each] for each in batch], [tokens[each] for each in batch]) for batch in epoch.batches]
+    torch.stack([epoch.network(*batch) for batch in batches]).sum().backward()
+    for one, other in zip(summed, [each.grad for each in epoch.parameters() if each.grad is not None], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_padded_recognition_is_ours():
+    """Loss and gradients: the peer of an epoch computes more, and nothing else."""
+    samples = [4000, 9000, 1000, 16000]
+    batch, _ = padded_recordings(samples, 5)
+    sizes = Sizes(5, 16, 2, 2, 24, dropout=0.0)
+    ours, peer = Recogniser(sizes), PaddedRecogniser(sizes)
+    peer.load_state_dict(ours.state_dict())
+    losses = [network(*batch) for network in (ours, peer)]
+    torch.testing.assert_close(*losses)
+    for loss in losses:
+        loss.backward()
+    for one, other in zip(ours.parameters(), peer.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [log_normal, uniform])
+def test_an_epoch_has_every_utterance_once_on_both_sides(lengths: Callable[[int], list[float]]):
+    seconds = lengths(64)
+    assert 0.3 <= min(seconds) < 1 < 10 < max(seconds) <= 15
+    ours = bucketed([round(SAMPLE_RATE * each) for each in seconds])
+    for batches in (ours, shuffled(64, 16)):
+        assert sorted(number for batch in batches for number in batch) == list(range(64))
+        assert len(batches) > 1
 
 
 def published_name(name: str) -> str:

@@ -1,0 +1,56 @@
+"""torchaudio's Conformer, and our own recogniser on padded batches: what packed recognition is held against."""
+
+from torch import Tensor, nn
+from torchaudio.models import Conformer
+
+from core.masks import padding_mask
+from tasks.asr.features import Audio, Lengths, without_silent
+from tasks.benchmark.speed.speech import Sizes, Tokens, answer, make_asr
+
+KERNEL_SIZE = 31
+"""Frames that a Conformer's depthwise convolution sees (Gulati et al. 2020)."""
+
+
+class PaddedRecogniser(nn.Module):
+    """Ours, but what is padding is computed too, and masked out of the attention.
+
+    Args:
+        sizes: The model's sizes.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.asr = make_asr(sizes)
+
+    def forward(self, audio: Audio, audio_lengths: Lengths, tokens: Tokens, token_lengths: Lengths) -> Tensor:
+        """As `answer` has it."""
+        asr = self.asr
+        assert asr.position is not None
+        assert asr.ctc_head is not None
+        x, frames = asr.subsampling(*asr.features(audio, without_silent(audio, audio_lengths)))
+        x = asr.encoder(x + asr.position(x.shape[1]), key_padding_mask=padding_mask(frames, x.shape[1]))
+        return answer(asr.ctc_head(x).log_softmax(-1), frames, tokens, token_lengths, training=self.training)
+
+
+class PublishedConformer(nn.Module):
+    """torchaudio's `Conformer` behind our features and subsampling, of which it has none, and before our CTC head.
+
+    It has no positional encoding: its convolutions tell frames apart.
+
+    Args:
+        sizes: The model's sizes.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        asr = make_asr(sizes)
+        self.features, self.subsampling, self.ctc_head = asr.features, asr.subsampling, asr.ctc_head
+        stack = (sizes.width, sizes.heads, sizes.ffn_dim, sizes.layers, KERNEL_SIZE)
+        self.conformer = Conformer(*stack, dropout=sizes.dropout)
+
+    def forward(self, audio: Audio, audio_lengths: Lengths, tokens: Tokens, token_lengths: Lengths) -> Tensor:
+        """As `answer` has it."""
+        assert self.ctc_head is not None
+        x, frames = self.subsampling(*self.features(audio, without_silent(audio, audio_lengths)))
+        x, _ = self.conformer(x, frames)
+        return answer(self.ctc_head(x).log_softmax(-1), frames, tokens, token_lengths, training=self.training)
