@@ -3,11 +3,32 @@
 from itertools import pairwise
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from core.masks import padding_mask
 from tasks.asr.features import Features, Lengths
+
+
+class ConvBlock(nn.Module):
+    """`x + GELU(convolution(norm(x)))` over time: how a frame sounds among its neighbours.
+
+    Args:
+        width: Width of a frame.
+        kernel_size: Frames that the convolution sees, odd.
+    """
+
+    def __init__(self, width: int, kernel_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2)
+
+    def forward(
+        self, x: Float[Tensor, "batch frames width"], padding: Bool[Tensor, "batch frames 1"]
+    ) -> Float[Tensor, "batch frames width"]:
+        """Zeros in padding, before the convolution and behind."""
+        branch = self.norm(x).masked_fill(padding, 0.0).transpose(1, 2)
+        return x + F.gelu(self.conv(branch)).transpose(1, 2).masked_fill(padding, 0.0)
 
 
 class ConvSubsampling(nn.Module):
@@ -22,10 +43,12 @@ class ConvSubsampling(nn.Module):
         embed_dim: Width of what comes out.
         channels: Width between the stages; `embed_dim` if not given.
         num_stages: How often the frames are halved: 2 gives a quarter of them.
+        num_blocks: Residual blocks behind the stages, at the frames that are left (`ConvBlock`): with little data they
+            learn what neighbours are sooner than attention does.
         kernel_size: Frames that a convolution sees, odd.
 
     Raises:
-        ValueError: If `num_stages` is less than 1, or `kernel_size` is even.
+        ValueError: If `num_stages` is less than 1, `num_blocks` is negative, or `kernel_size` is even.
     """
 
     def __init__(
@@ -35,11 +58,14 @@ class ConvSubsampling(nn.Module):
         *,
         channels: int | None = None,
         num_stages: int = 2,
+        num_blocks: int = 0,
         kernel_size: int = 5,
     ) -> None:
         super().__init__()
         if num_stages < 1:
             raise ValueError(f"num_stages={num_stages} must be at least 1")
+        if num_blocks < 0:
+            raise ValueError(f"num_blocks={num_blocks} must not be negative")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} must be odd, so that a frame has as much before as after it")
         widths = [num_features, *[embed_dim if channels is None else channels] * (num_stages - 1), embed_dim]
@@ -48,6 +74,7 @@ class ConvSubsampling(nn.Module):
             nn.Conv1d(before, after, kernel_size, stride=2, padding=kernel_size // 2)
             for before, after in pairwise(widths)
         )
+        self.blocks = nn.ModuleList(ConvBlock(embed_dim, kernel_size) for _ in range(num_blocks))
 
     def lengths(self, lengths: Lengths) -> Lengths:
         """What is left of so many frames."""
@@ -63,4 +90,8 @@ class ConvSubsampling(nn.Module):
             lengths = (lengths + 1) // 2
             x = F.gelu(stage(x))
             x = x.masked_fill(padding_mask(lengths, x.shape[2])[:, None], 0.0)
-        return x.transpose(1, 2), lengths
+        x = x.transpose(1, 2)
+        padding = padding_mask(lengths, x.shape[1])[..., None]
+        for block in self.blocks:
+            x = block(x, padding)
+        return x, lengths

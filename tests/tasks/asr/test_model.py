@@ -50,10 +50,17 @@ def test_rotary_positions_in_place_of_sinusoidal_ones():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=4), st.integers(1, 3), st.sampled_from([1, 3, 5]))
-def test_subsampling_has_exact_lengths_alone_and_padded(lengths, stages, kernel):
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.sampled_from([1, 3, 5]),
+)
+def test_subsampling_has_exact_lengths_alone_and_padded(lengths, stages, blocks, kernel):
     torch.manual_seed(0)
-    subsampling = ConvSubsampling(4, 6, num_stages=stages, kernel_size=kernel)
+    subsampling = ConvSubsampling(4, 6, num_stages=stages, num_blocks=blocks, kernel_size=kernel)
+    for block in subsampling.blocks:
+        torch.nn.init.ones_(block.norm.bias)  # so that a norm makes something of padding
     x, frames = torch.randn(len(lengths), max(lengths), 4), torch.tensor(lengths)
     shorter, left = subsampling(x, frames)
     assert left.tolist() == [-(-length // 2**stages) for length in lengths]
@@ -114,6 +121,7 @@ def test_step_by_step_with_a_cache_is_all_at_once():
         (lambda: _of(Decoder(8, 2, 1)), "width 8"),
         (lambda: _of(Decoder(16, 2, 1, cross_attention=None)), "encoder-decoder attention"),
         (lambda: ConvSubsampling(8, 8, num_stages=0), "num_stages=0"),
+        (lambda: ConvSubsampling(8, 8, num_blocks=-1), "num_blocks=-1"),
         (lambda: ConvSubsampling(8, 8, kernel_size=4), "kernel_size=4"),
     ],
 )
