@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float32, Int16
 from scipy import signal
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import Split
 from datamodules.making import MadeSet
@@ -22,6 +25,7 @@ SAMPLE_RATE = 16000
 """Samples a second (Hz)."""
 NUM_SENTENCES: dict[Split, int] = {"train": 6000, "val": 300, "test": 500}
 
+_MANY = 100
 _SILENCE = (0.05, 0.3)
 """Least and most silence before the first word, and after the last, in seconds."""
 _PEAK = (-12.0, -3.0)
@@ -119,16 +123,34 @@ def speak_sentence(part: Split, number: int, *, seed: int = 0) -> tuple[Int16[np
     return audio, {"text": line.text, "words": words, **line._asdict(), **facts}
 
 
+@dataclass(frozen=True)
+class _Sentences(Dataset):
+    """A part's sentences: the FLAC file of each, and its row of the list."""
+
+    part: Split
+    count: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> tuple[bytes, dict[str, Any]]:
+        audio, row = speak_sentence(self.part, number, seed=self.seed)
+        encoded = io.BytesIO()
+        soundfile.write(encoded, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        return encoded.getvalue(), row
+
+
 def _write(folder: Path, counts: Mapping[Split, int], seed: int) -> None:
     for split in NUM_SENTENCES:
         (folder / split).mkdir(parents=True)
         lines = []
-        for number in range(counts[split]):
-            audio, row = speak_sentence(split, number, seed=seed)
+        sentences = _Sentences(split, counts[split], seed)
+        # A few are spoken sooner than a process starts; more than eight processes would wait for the disk.
+        workers = min(os.cpu_count() or 1, 8) if len(sentences) > _MANY else 0
+        for number, (audio, row) in enumerate(DataLoader(sentences, batch_size=None, num_workers=workers)):
             name = f"{split}/{number:05}.flac"
-            encoded = io.BytesIO()  # soundfile waits for the disk after each file that it writes itself
-            soundfile.write(encoded, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-            (folder / name).write_bytes(encoded.getbuffer())
+            (folder / name).write_bytes(audio)  # soundfile would wait for the disk after each file
             lines.append(json.dumps({"audio": name, **row}) + "\n")
         (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
 

@@ -39,6 +39,12 @@ def test_deterministic_to_the_byte_and_independent_of_the_number(made, tmp_path)
         assert (tmp_path / "other" / split / "00000.flac").read_bytes() != (made / split / "00000.flac").read_bytes()
 
 
+def test_several_processes_make_the_same(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(spoken, "_MANY", 10)
+    make_spoken(tmp_path / "many", counts=COUNTS)
+    assert files(tmp_path / "many") == files(made)
+
+
 def test_any_order_gives_the_same():
     keys = [(part, number) for part in COUNTS for number in range(5)]
     forwards = {key: speak_sentence(*key) for key in keys}
