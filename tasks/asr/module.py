@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tasks.asr import report
-from tasks.asr.alignment import Word, align, spread
+from tasks.asr.alignment import Word, align, fit_to_sound, spread
 from tasks.asr.decoding import AttentionGreedy, CTCGreedy, Decoding
 from tasks.asr.evaluation import TranscriptEvaluation, describe_worst, error_rates
 from tasks.asr.explanation import explain, save_explanations
@@ -115,7 +115,7 @@ class ASRModule(TaskModule):
             encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
             durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
             found = [each.tokens for each in self.decoding(self.asr, encoded)]
-            heard = self._words(encoded, found, durations)
+            heard = self._words(encoded, found, batch["audio"], durations)
             for start, duration, words in zip(batch["start"].tolist(), durations, heard, strict=True):
                 windows.append(Window(start, start + duration, [word.later(start) for word in words]))
             if self.explaining:
@@ -133,17 +133,21 @@ class ASRModule(TaskModule):
         """The text that tokens stand for."""
         return "".join(self.facts["vocabulary"][token] for token in tokens).strip()
 
-    def _words(self, encoded: Encoded, found: list[list[int]], durations: list[float]) -> list[list[Word]]:
+    def _words(
+        self, encoded: Encoded, found: list[list[int]], audio: Tensor, durations: list[float]
+    ) -> list[list[Word]]:
         """The words of each utterance's tokens, timed by CTC where there is a CTC head."""
         vocabulary = self.facts["vocabulary"]
         if self.asr.ctc_head is None:
             pieces = ([vocabulary[token] for token in each] for each in found)
             return [spread(each, duration) for each, duration in zip(pieces, durations, strict=True)]
         log_probs, lengths = self.asr.ctc_log_probs(encoded), encoded.lengths.tolist()
-        return [
-            align(log_probs[number, : lengths[number]], each, vocabulary, self.asr.frame_seconds, duration)
-            for number, (each, duration) in enumerate(zip(found, durations, strict=True))
-        ]
+        rate, words = self.asr.features.sample_rate, []
+        for number, (tokens, duration) in enumerate(zip(found, durations, strict=True)):
+            its = log_probs[number, : lengths[number]]
+            placed = align(its, tokens, vocabulary, self.asr.frame_seconds, duration)
+            words.append(fit_to_sound(placed, audio[number, : round(duration * rate)], rate))
+        return words
 
     def _loss(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
         """The losses of both heads, weighted; logged together and each by itself."""

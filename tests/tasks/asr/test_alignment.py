@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.functional import forced_align
 
-from tasks.asr.alignment import Word, align, split_words, spread
+from tasks.asr.alignment import REACH, Word, align, fit_to_sound, split_words, spread
 
 VOCABULARY = ["a", "b", " ", " the"]
 BLANK = len(VOCABULARY)
@@ -73,3 +73,57 @@ def test_words_are_those_of_the_text(pieces):
     for word, indices in words:
         assert set(word) <= set("".join(pieces[index] for index in indices))
         assert indices == sorted(set(indices))
+
+
+def bursts(*spans, seconds=2.0, rate=8000):
+    """Noise where there is a word, and noise 50 dB below elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    audio = 0.001 * torch.randn(round(seconds * rate), generator=generator)
+    for start, end in spans:
+        word = audio[round(start * rate) : round(end * rate)]
+        word += 0.3 * torch.randn(len(word), generator=generator)
+    return audio
+
+
+def fitted(audio, *spans, confidence=0.9):
+    words = fit_to_sound([Word("a", start, end, confidence) for start, end in spans], audio, 8000)
+    return [(round(word.start, 6), round(word.end, 6)) for word in words]
+
+
+def test_words_grow_to_where_their_sound_ends():
+    audio = bursts((0.2, 0.5), (0.9, 1.3))
+    assert fitted(audio, (0.32, 0.36), (1.08, 1.12)) == [(0.2, 0.5), (0.9, 1.3)]
+
+
+def test_words_shrink_over_silence():
+    assert fitted(bursts((0.2, 0.5)), (0.12, 0.6)) == [(0.2, 0.5)]
+
+
+def test_words_without_a_pause_meet_half_way_and_none_grows_further_than_it_may():
+    assert fitted(bursts((0.2, 0.8)), (0.3, 0.34), (0.54, 0.58)) == [(0.2, 0.44), (0.44, 0.8)]
+    assert fitted(bursts((0.1, 1.9)), (0.98, 1.02)) == [(round(0.98 - REACH, 6), round(1.02 + REACH, 6))]
+
+
+def test_what_nobody_heard_stays():
+    spans = [(0.3, 0.34), (1.2, 1.3)]
+    assert fitted(torch.zeros(16000), *spans) == spans
+    assert fitted(0.1 * torch.randn(16000), *spans) == spans, "all equally loud"
+    assert fitted(bursts((0.2, 0.5)), *spans)[1] == spans[1], "silence around it"
+    assert fitted(bursts((0.2, 0.5)), *spans, confidence=None) == spans, "times that are only spread"
+    assert fitted(torch.zeros(40), (0.0, 0.005)) == [(0.0, 0.005)]
+    assert fit_to_sound([], bursts((0.2, 0.5)), 8000) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 2), min_size=2, max_size=8), st.lists(st.floats(0, 2), max_size=6))
+def test_fitted_words_stay_in_order_and_in_the_audio(edges, sounds):
+    edges, sounds = sorted(edges), sorted(sounds)
+    spans = list(zip(edges[::2], edges[1::2], strict=False))
+    found = fitted(bursts(*zip(sounds[::2], sounds[1::2], strict=False)), *spans)
+    times = [time for span in found for time in span]
+    assert times == sorted(times)
+    assert times[0] >= -1e-9
+    assert times[-1] <= 2.0 + 1e-9
+    for (start, end), (first, last) in zip(found, spans, strict=True):
+        assert start <= last + 0.01
+        assert end >= first - 0.01
