@@ -88,6 +88,18 @@ def spread(pieces: Sequence[str], duration: float) -> list[Word]:
     ]
 
 
+def joined(pieces: Sequence[str]) -> str:
+    r"""The text of pieces, without spaces around it.
+
+    A piece of bytes may hold a part of a character: such bytes stand in it as Python's "surrogateescape" has them. What
+    the pieces together do not complete becomes U+FFFD.
+
+    >>> joined([" na", "\udcc3", "\udcaf", "ve"])
+    'naïve'
+    """
+    return "".join(pieces).encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+
+
 def split_words(pieces: Sequence[str]) -> list[tuple[str, list[int]]]:
     """The words of a text, each with the pieces that it has letters of.
 
@@ -109,4 +121,4 @@ def split_words(pieces: Sequence[str]) -> list[tuple[str, list[int]]]:
                 within = True
             text, indices = words[-1]
             words[-1] = (text + letter, indices if indices[-1:] == [index] else [*indices, index])
-    return words
+    return [(joined(word), indices) for word, indices in words]

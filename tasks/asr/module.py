@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tasks.asr import report
-from tasks.asr.alignment import Word, align, spread
+from tasks.asr.alignment import Word, align, joined, spread
 from tasks.asr.decoding import AttentionGreedy, CTCGreedy, Decoding
 from tasks.asr.evaluation import TranscriptEvaluation, describe_worst, error_rates
 from tasks.asr.feasibility import Infeasible, needed_frames
@@ -122,7 +122,7 @@ class ASRModule(TaskModule):
 
     def text(self, tokens: list[int]) -> str:
         """The text that tokens stand for."""
-        return "".join(self.facts["vocabulary"][token] for token in tokens).strip()
+        return joined([self.facts["vocabulary"][token] for token in tokens])
 
     def _words(self, encoded: Encoded, durations: list[float]) -> list[list[Word]]:
         """The words of each utterance, timed by CTC where there is a CTC head."""
@@ -147,7 +147,8 @@ class ASRModule(TaskModule):
             losses["ctc_loss"] = ctc_loss(log_probs, encoded.lengths, tokens, lengths, kept)
             self._log_blanks(log_probs, encoded, stage)
         if self.asr.decoder is not None:
-            given, labels = shift(tokens, lengths, self.asr.vocab_size)
+            assert self.asr.tokens is not None
+            given, labels = shift(tokens, lengths, self.asr.tokens.prompt, self.asr.tokens.end)
             logits = self.asr.token_logits(given, encoded)
             losses["attention_loss"] = token_loss(logits, labels, kept, self.label_smoothing if self.training else 0.0)
         weights = {"ctc_loss": 1 - weight, "attention_loss": weight}

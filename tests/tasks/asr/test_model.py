@@ -1,6 +1,7 @@
 """The recogniser: padding changes nothing, every part learns, what does not fit is refused."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from core import Decoder, Encoder, RotaryPositionalEncoding
 from tasks.asr.features import SpecAugment
 from tasks.asr.model import ASR
 from tasks.asr.subsampling import ConvSubsampling
+from tasks.asr.tokens import TokenEmbedding
 from tests.core.helpers import ATTENTIONS, with_each
 from tests.tasks.asr.helpers import LENGTHS, RATE, VOCABULARY, WIDTH, asr, speech
 
@@ -73,7 +75,7 @@ def test_subsampling_has_exact_lengths_alone_and_padded(lengths, strides, kernel
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("tied", [True, False])
 def test_gradients_reach_every_parameter(weight, tied):
-    model = asr(weight, tied=tied, spec_augment=SpecAugment())
+    model = asr(weight, tokens=partial(TokenEmbedding, tied=tied), spec_augment=SpecAugment())
     audio, samples = speech(*LENGTHS)
     encoded = model.encode(audio, samples)
     loss = torch.zeros(())
@@ -90,9 +92,9 @@ def test_gradients_reach_every_parameter(weight, tied):
 
 def test_ctc_alone_has_no_decoder_and_the_decoder_alone_no_ctc():
     ctc, both, attention = asr(0.0), asr(0.5), asr(1.0)
-    assert not [name for name, _ in ctc.named_parameters() if name.startswith(("decoder", "embedding", "output"))]
+    assert not [name for name, _ in ctc.named_parameters() if name.startswith(("decoder", "tokens"))]
     assert not [name for name, _ in attention.named_parameters() if name.startswith("ctc_head")]
-    assert both.output_head.weight is both.embedding.weight
+    assert both.tokens.head.weight is both.tokens.embedding.weight
     audio, samples = speech(800)
     with pytest.raises(ValueError, match=r"attention_weight=1\.0"):
         attention(audio, samples)
