@@ -148,7 +148,9 @@ class ASRModule(TaskModule):
             self._log_blanks(log_probs, encoded, stage)
         if self.asr.decoder is not None:
             assert self.asr.tokens is not None
-            given, labels = shift(tokens, lengths, self.asr.tokens.prompt, self.asr.tokens.end)
+            most = self.asr.tokens.max_length  # the longer ones are not kept
+            prompt, end = self.asr.tokens.prompt, self.asr.tokens.end
+            given, labels = shift(tokens[:, :most], lengths.clamp(0, most), prompt, end)
             logits = self.asr.token_logits(given, encoded)
             losses["attention_loss"] = token_loss(logits, labels, kept, self.label_smoothing if self.training else 0.0)
         weights = {"ctc_loss": 1 - weight, "attention_loss": weight}
@@ -158,9 +160,11 @@ class ASRModule(TaskModule):
         return loss
 
     def _kept(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
-        """Which utterances CTC can say; the decoder alone can say all."""
+        """Which utterances CTC can say; the decoder alone can say all that it has positions for."""
         needed = needed_frames(batch["tokens"], batch["token_lengths"])
         kept = encoded.lengths >= (needed if self.asr.ctc_head is not None else 0)
+        if self.asr.tokens is not None and self.asr.tokens.max_length is not None:
+            kept &= batch["token_lengths"] <= self.asr.tokens.max_length
         self.infeasible[stage].update(kept, batch["name"], encoded.lengths, needed)
         return kept
 
