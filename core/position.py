@@ -93,11 +93,11 @@ class LearnedPositionalEncoding(nn.Module):
     """A learned vector for each position of a sequence (Gehring et al. 2017, Devlin et al. 2019).
 
     Args:
-        num_positions: Number of positions.
         embed_dim: Width of the encoding.
+        num_positions: Number of positions.
     """
 
-    def __init__(self, num_positions: int, embed_dim: int) -> None:
+    def __init__(self, embed_dim: int, *, num_positions: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_positions, embed_dim))
         nn.init.trunc_normal_(self.weight, std=0.02)

@@ -1,7 +1,8 @@
 """The command line of every task: LightningCLI, with what it gets wrong put right.
 
 A checkpoint carries its run's whole configuration. Given `--ckpt_path`, that configuration is the first `--config`,
-so whatever the command line says comes later and wins; nothing else has to be given again.
+so whatever the command line says comes later and wins; nothing else has to be given again. Published weights are used
+without a training by `--config` and `--model.pretrained` in its place.
 """
 
 import argparse
@@ -49,6 +50,7 @@ class TaskCLI(LightningCLI):
         self.module_class = module_class
         self.default_config = default_config
         self.checkpoint: dict[str, Any] | None = None
+        self.has_checkpoint = _value_of("--ckpt_path", args) is not None
         self.last_line = ""
         super().__init__(
             model_class=module_class,
@@ -71,7 +73,7 @@ class TaskCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "fit":
+        if subcommand == "fit" or not self.has_checkpoint:
             for fact in self.module_class.links:
                 parser.link_arguments(f"data.{fact}", f"model.{fact}", apply_on="instantiate")
         if subcommand == "predict":
@@ -104,9 +106,9 @@ class TaskCLI(LightningCLI):
         """The configuration under all others: the checkpoint's, else for `fit` the default unless one is given."""
         path = _value_of("--ckpt_path", rest)
         if path is None:
-            if command != "fit":
-                raise UsageError(f"{command} needs --ckpt_path, a checkpoint of a run (checkpoints/best.ckpt)")
             given = _value_of("--config", rest) or _value_of("-c", rest)
+            if command != "fit" and not given:
+                raise UsageError(_needs_weights(command))
             yield [] if given else ["--config", str(self.default_config)]
             return
         self.checkpoint = read_checkpoint(path, self.module_class.task)
@@ -125,6 +127,8 @@ class TaskCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         command = cast(str, self.subcommand)
         parser, config = self._parser(command), self.config[command]
+        if command != "fit" and self.checkpoint is None and not config["model"].get("pretrained"):
+            raise UsageError(_needs_weights(command))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*instantiate_classes.*")
             try:
@@ -169,7 +173,7 @@ class TaskCLI(LightningCLI):
     def _resolve(self, parser: LightningArgumentParser, config: Any, facts: dict[str, Any]) -> dict[str, Any]:
         """The configuration as plain values, with linked ones and an absolute root, without the call's own words."""
         resolved = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
-        if self.subcommand == "fit":
+        if self.subcommand == "fit" or self.checkpoint is None:
             resolved["model"] |= {fact: facts[fact] for fact in self.module_class.links}
         for key in ("ckpt_path", "input", "output", "explain", "runs"):
             resolved.pop(key, None)
@@ -218,19 +222,19 @@ class TaskCLI(LightningCLI):
         self.trainer.test(model, datamodule=datamodule)
         self._finish(metrics)
 
-    def validate(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
+    def validate(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Measures a checkpoint on the validation part."""
         self._load()
         self.trainer.validate(model, datamodule=datamodule)
         self._finish({})
 
-    def test(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
+    def test(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Measures a checkpoint on the test part."""
         self._load()
         self.trainer.test(model, datamodule=datamodule)
         self._finish({})
 
-    def predict(self, model: TaskModule, datamodule: Any, ckpt_path: str) -> None:
+    def predict(self, model: TaskModule, datamodule: Any, ckpt_path: str | None = None) -> None:
         """Applies a checkpoint to the user's files; one that cannot be read is named, and the others go on."""
         config = self.config["predict"]
         self._load()
@@ -250,8 +254,8 @@ class TaskCLI(LightningCLI):
             )
 
     def _load(self) -> None:
-        assert self.checkpoint is not None
-        self.model.load_state_dict(self.checkpoint["state_dict"])
+        if self.checkpoint is not None:
+            self.model.load_state_dict(self.checkpoint["state_dict"])
 
     def _finish(self, metrics: dict[str, float]) -> None:
         assert self.run_folder is not None
@@ -311,6 +315,13 @@ def check_data(default_config: str, args: list[str]) -> str:
     except UsageError as error:
         raise UsageError(explain(str(error), parser, own, {"data": data})) from error
     return str(parser.instantiate_classes(config)["data"].check())
+
+
+def _needs_weights(command: str) -> str:
+    return (
+        f"{command} needs --ckpt_path, a checkpoint of a run (checkpoints/best.ckpt), or else published weights: "
+        "--config and --model.pretrained"
+    )
 
 
 def _read_configs(paths: Iterable[str]) -> dict[str, Any]:

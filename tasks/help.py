@@ -94,7 +94,9 @@ def _command_arguments(command: str, default: str, *, explains: bool) -> list[st
         "--config FILE": "An experiment in YAML; where repeated, the later wins."
         + (f" Default: configs/{default}." if command == "fit" else ""),
         "--print_config": "Prints the configuration as YAML and stops.",
-        "--ckpt_path FILE": "Goes on from this checkpoint." if command == "fit" else "The checkpoint of a run.",
+        "--ckpt_path FILE": "Goes on from this checkpoint."
+        if command == "fit"
+        else "The checkpoint of a run; for published weights give --config and --model.pretrained in its place.",
         "--seed_everything INT": "Seed of all randomness.",
     }
     if command == "predict":

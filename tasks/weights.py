@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads all weights of a file; those of a training run lie under `state_dict` or `model`.
+    """Reads all weights of a file; those of a training run lie under `state_dict`, `model_state_dict` or `model`.
 
     Args:
         path: `.safetensors`, or what `torch.save` wrote: nothing in it is run.
@@ -39,11 +39,40 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # foreign bytes can fail in any way
         hint = " as plain weights" if isinstance(error, pickle.UnpicklingError) else ""
         raise ValueError(f"pretrained={str(path)!r} cannot be read{hint}: {first_line(error)}") from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     weights = content.items() if isinstance(content, Mapping) else ()
     return {str(name): weight for name, weight in weights if isinstance(weight, Tensor)}
+
+
+def find_model(weights: Mapping[str, Tensor], marks: Mapping[str, str], source: str, model: str) -> tuple[str, str]:
+    """Finds a model among weights by a name that it must have.
+
+    Args:
+        weights: All weights of a file.
+        marks: For each kind of names (who gave them) one that it has.
+        source: Where the weights come from.
+        model: What is looked for, as `a DETR`.
+
+    Returns:
+        The kind, and the prefix (`module.`, `model.`) that the model's names share.
+
+    Raises:
+        ValueError: If there is none, or several.
+    """
+    found = []
+    for kind, mark in marks.items():
+        found += [(kind, name.removesuffix(mark)) for name in weights if ("." + name).endswith("." + mark)]
+    if len(found) > 1:  # a run has its network under the task's name too, and may keep an average or a teacher beside
+        found = [(kind, prefix) for kind, prefix in found if prefix in ("", "model.", "network.")] or found
+    if not found:
+        raise ValueError(
+            f"pretrained={source!r} is not {model}'s checkpoint: it has none of {', '.join(marks.values())}"
+        )
+    if len(found) > 1:
+        raise ValueError(f"pretrained={source!r} holds several models: {', '.join(prefix for _, prefix in found)}")
+    return found[0]
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], fresh: set[str], source: str) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces: see tests/test_traced.py
     parts = ["backbone", "boxes", "classification", "denoising", "losses", "matcher", "model", "queries", "targets"]
     speech = ["alignment", "decoding", "feasibility", "features", "losses", "model", "subsampling"]
+    speech += ["tokens", "whisper"]
     rooms = [*(f"tasks.detr.{part}" for part in parts), *(f"tasks.asr.{part}" for part in speech)]
     install_import_hook(["core", "tasks.vit.model", *rooms], "beartype.beartype")
 torch.set_num_threads(1)

@@ -55,6 +55,8 @@ SEED_TERMS = {
     "tasks/asr/module.py": ["ASRModule"],
     "tasks/asr/features.py": ["LogMel", "SpecAugment"],
     "tasks/asr/subsampling.py": ["ConvSubsampling"],
+    "tasks/asr/tokens.py": ["TokenEmbedding"],
+    "tasks/asr/whisper.py": ["WhisperLogMel"],
     "tasks/asr/decoding/base.py": ["Decoding"],
     "tasks/asr/decoding/ctc.py": ["CTCGreedy", "CTCBeam"],
     "tasks/asr/decoding/attention.py": ["AttentionGreedy", "AttentionBeam", "JointBeam"],

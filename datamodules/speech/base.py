@@ -19,7 +19,14 @@ from datamodules.speech.batching import FixedBatches, LengthSampler
 from datamodules.speech.reading import AUDIO_SUFFIXES
 from datamodules.speech.recordings import Recordings, Utterance
 from datamodules.speech.samples import SpeechSamples, collate
-from datamodules.speech.text import CharacterTokenizer, SubwordTokenizer, TextNormalizer, Tokenizer, restore_tokenizer
+from datamodules.speech.text import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    SubwordTokenizer,
+    TextNormalizer,
+    Tokenizer,
+    restore_tokenizer,
+)
 from datamodules.speech.windows import AudioWindows
 
 _MIN_SECONDS = 0.05  # shorter training utterances hold no speech
@@ -45,6 +52,8 @@ class SpeechDataModule(DataModule):
         sample_rate: Rate that audio is brought to, Hz.
         normalization: How transcripts are normalised.
         num_subwords: Number of subword units (byte pair encoding of the training transcripts); characters if not given.
+        tokenizer_file: A published model's `tokenizer.json`, byte pair encoding over bytes as GPT-2's and Whisper's,
+            whose pieces of text are taken; none is learnt if not given.
         speeds: Factors of the speed of a training utterance, one of which is drawn each time, as [0.9, 1.0, 1.1].
         max_seconds: Longer utterances are left out of training, and a warning counts them.
         window_seconds: Length of the windows in which files to predict are read.
@@ -55,7 +64,7 @@ class SpeechDataModule(DataModule):
         seed: Decides order and augmentation of the training; `$PL_GLOBAL_SEED` if not given, or else 0.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or both `num_subwords` and `tokenizer_file` are given.
     """
 
     fact_names = ("vocabulary", "vocab_size", "sample_rate", "normalization", "tokenizer")
@@ -69,6 +78,7 @@ class SpeechDataModule(DataModule):
         sample_rate: int = 16_000,
         normalization: TextNormalizer = TextNormalizer(),  # noqa: B008 - frozen, and so shared without harm
         num_subwords: int | None = None,
+        tokenizer_file: str | None = None,
         speeds: list[float] | None = None,
         max_seconds: float = 30.0,
         window_seconds: float = 30.0,
@@ -89,11 +99,14 @@ class SpeechDataModule(DataModule):
             raise ValueError(f"cache_bytes={cache_bytes} must not be negative")
         if num_subwords is not None and num_subwords < 1:
             raise ValueError(f"num_subwords={num_subwords} must be positive")
+        if num_subwords is not None and tokenizer_file is not None:
+            raise ValueError(f"num_subwords={num_subwords} and tokenizer_file={tokenizer_file}: give one or neither")
         if not all(0.5 <= speed <= 2 for speed in speeds or []):
             raise ValueError(f"speeds={speeds} must be between 0.5 and 2")
         self.batch_seconds = batch_seconds
         self._normalizer = normalization
         self.num_subwords = num_subwords
+        self.tokenizer_file = None if tokenizer_file is None else Path(tokenizer_file).expanduser().absolute()
         self.speeds = [Fraction(round(100 * speed), 100) for speed in speeds or []]
         self.max_seconds = max_seconds
         self.window_seconds = window_seconds
@@ -129,13 +142,7 @@ class SpeechDataModule(DataModule):
         return self._texts[split]
 
     def _find_facts(self) -> dict[str, Any]:
-        texts = self._normalized("train")
-        if not any(texts):
-            raise ValueError(f"{self.root}: the training part has no text, and so nothing to be learnt")
-        if self.num_subwords is None:
-            tokenizer: Tokenizer = CharacterTokenizer.train(texts)
-        else:
-            tokenizer = SubwordTokenizer.train(texts, self.num_subwords)
+        tokenizer = self._make_tokenizer()
         return {
             "vocabulary": tokenizer.vocabulary,
             "vocab_size": len(tokenizer.vocabulary),
@@ -143,6 +150,16 @@ class SpeechDataModule(DataModule):
             "normalization": asdict(self._normalizer),
             "tokenizer": tokenizer.state,
         }
+
+    def _make_tokenizer(self) -> Tokenizer:
+        if self.tokenizer_file is not None:
+            return ByteTokenizer.read(self.tokenizer_file)  # without a look at the data: there may be none
+        texts = self._normalized("train")
+        if not any(texts):
+            raise ValueError(f"{self.root}: the training part has no text, and so nothing to be learnt")
+        if self.num_subwords is None:
+            return CharacterTokenizer.train(texts)
+        return SubwordTokenizer.train(texts, self.num_subwords)
 
     def restore_facts(self, facts: Mapping[str, Any]) -> None:
         """Sets the facts of a trained model, so that no data need be there.
@@ -230,8 +247,8 @@ class SpeechDataModule(DataModule):
         return recordings.select(np.flatnonzero(fit))
 
     def _warn_of_unknown(self, recordings: Recordings, split: Split) -> None:
-        alphabet = self._tokenizer().alphabet
-        unknown = Counter(character for text in recordings.texts for character in text if character not in alphabet)
+        knows = self._tokenizer().knows
+        unknown = Counter(character for text in recordings.texts for character in text if not knows(character))
         if unknown:
             named = ", ".join(f"{character!r} ({count})" for character, count in unknown.most_common(_NUM_NAMED))
             more = ", ..." if len(unknown) > _NUM_NAMED else ""

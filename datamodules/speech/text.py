@@ -1,15 +1,21 @@
 """Transcripts: how they are normalised, and the pieces of text that a model's tokens stand for."""
 
+import json
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as _Library
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07\u0060\u00b4", "'"))
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {chr(256 + place): byte for place, byte in enumerate(_OTHERS)}
+"""The byte that each character of a published piece stands for: GPT-2 writes bytes as characters that can be seen."""
 _JOINERS = "\u200c\u200d"  # shape letters of some scripts, unlike the other invisible characters
 
 
@@ -58,17 +64,19 @@ class Tokenizer(ABC):
     Args:
         vocabulary: The piece that each token stands for.
 
-    Attributes:
-        alphabet: The characters that pieces are made of; others are left out of the tokens.
     """
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
-        self.alphabet = frozenset("".join(vocabulary)) | {" "}
+        self._alphabet: frozenset[str] | None = frozenset("".join(vocabulary)) | {" "}
+
+    def knows(self, character: str) -> bool:
+        """Whether pieces can hold this character; others are left out of the tokens."""
+        return self._alphabet is None or character in self._alphabet
 
     def encode(self, text: str) -> list[int]:
         """Gives the tokens of a normalised text; `"".join(vocabulary[token] ...).strip()` is the text again."""
-        known = " ".join("".join(filter(self.alphabet.__contains__, text)).split())
+        known = " ".join("".join(filter(self.knows, text)).split())
         return self._encode(known) if known else []
 
     @property
@@ -143,6 +151,62 @@ class SubwordTokenizer(Tokenizer):
         return self._library.encode(f" {text}").ids
 
 
+class ByteTokenizer(Tokenizer):
+    """Byte pair encoding over bytes (Radford et al. 2019, section 2.2), as of GPT-2 and Whisper: it knows all text.
+
+    A text begins with a space, as Whisper's do. Pieces of text only: the file's special tokens are left out. A piece
+    is the text of its bytes; those that make no whole character stand in it as Python's "surrogateescape" has them, so
+    that of joined pieces `.encode("utf-8", "surrogateescape")` gives the bytes.
+
+    Args:
+        json: As the library `tokenizers` writes it; `read` gives one from a published file.
+    """
+
+    def __init__(self, json: str) -> None:
+        self._library = _Library.from_str(json)
+        pieces = (self._library.id_to_token(number) or "" for number in range(self._library.get_vocab_size()))
+        super().__init__([bytes(map(_BYTES.__getitem__, piece)).decode("utf-8", "surrogateescape") for piece in pieces])
+        self._alphabet = None  # every character is bytes
+
+    @classmethod
+    def read(cls, path: Path) -> "ByteTokenizer":
+        """Reads a published model's `tokenizer.json`, and keeps what concerns pieces of text.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no such tokenizer, or its pieces are not numbered from 0 on; one line.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"tokenizer_file={path}: there is no such file; give a model's tokenizer.json")
+        try:
+            content = json.loads(path.read_bytes())
+            kinds = content["model"]["type"], content["pre_tokenizer"]["type"]
+            if kinds != ("BPE", "ByteLevel"):
+                raise ValueError(f"its model and its pre-tokenizer are {' and '.join(map(str, kinds))}")
+            special = {token["content"] for token in content["added_tokens"]}
+            pieces = {piece: id_ for piece, id_ in content["model"]["vocab"].items() if piece not in special}
+            if sorted(pieces.values()) != list(range(len(pieces))):
+                raise ValueError(f"its {len(pieces)} pieces of text are not numbered from 0 to {len(pieces) - 1}")
+            plain = dict.fromkeys(("normalizer", "post_processor", "truncation", "padding"), None)
+            cut = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+            model = content["model"] | {"vocab": pieces}
+            content |= plain | {"added_tokens": [], "pre_tokenizer": cut, "model": model}
+            return cls(json.dumps(content))
+        except Exception as error:  # foreign files can be wrong in any way, and the library has an exception of its own
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"tokenizer_file={path} is no byte-level BPE as GPT-2's and Whisper's tokenizer.json: {reason}"
+            ) from None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Its kind, and itself as the library writes it."""
+        return {"kind": "bytes", "json": self._library.to_str()}
+
+    def _encode(self, text: str) -> list[int]:
+        return self._library.encode(f" {text}").ids
+
+
 def restore_tokenizer(facts: Mapping[str, Any]) -> Tokenizer:
     """Rebuilds a tokenizer from `facts["tokenizer"]` and `facts["vocabulary"]`.
 
@@ -154,4 +218,6 @@ def restore_tokenizer(facts: Mapping[str, Any]) -> Tokenizer:
         return CharacterTokenizer(facts["vocabulary"])
     if state["kind"] == "bpe":
         return SubwordTokenizer(state["json"])
-    raise ValueError(f"tokenizer of kind {state['kind']!r} is unknown; known are characters, bpe")
+    if state["kind"] == "bytes":
+        return ByteTokenizer(state["json"])
+    raise ValueError(f"tokenizer of kind {state['kind']!r} is unknown; known are characters, bpe, bytes")

@@ -1,5 +1,6 @@
 """When each word was said: the most probable path of CTC that gives the text (Graves et al. 2006, section 3)."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -99,14 +100,13 @@ def fit_to_sound(words: Sequence[Word], audio: Float[Tensor, " samples"], sample
     if most - soft < 6:
         return list(words)
     loud = (level > soft + 0.4 * (most - soft)).tolist()
-    edges = [-REACH, *(edge for word in words for edge in (word.start, word.end)), len(loud) * HOP + REACH]
+    edges = [-math.inf, *(edge / HOP for word in words for edge in (word.start, word.end)), math.inf]
     fitted = []
     for number, word in enumerate(words):
         before, start, end, after = edges[2 * number : 2 * number + 4]
-        lowest = 0 if number == 0 else (before + start) / 2
-        highest = len(loud) * HOP if number == len(words) - 1 else (end + after) / 2
-        span = [round(edge / HOP) for edge in (max(lowest, start - REACH), start, end, min(highest, end + REACH))]
-        first, last = _sounding(loud, *(min(max(place, 0), len(loud)) for place in span))
+        lowest = max((before + start) / 2, start - REACH / HOP, 0)
+        highest = min((end + after) / 2, end + REACH / HOP, len(loud))
+        first, last = _sounding(loud, math.ceil(lowest - 1e-6), round(start), round(end), math.floor(highest + 1e-6))
         moved = word.confidence is not None and first < last
         fitted.append(word._replace(start=first * HOP, end=last * HOP) if moved else word)
     return fitted
@@ -114,7 +114,8 @@ def fit_to_sound(words: Sequence[Word], audio: Float[Tensor, " samples"], sample
 
 def _sounding(loud: Sequence[bool], lowest: int, start: int, end: int, highest: int) -> tuple[int, int]:
     """The frames `start` to `end`, made longer while there is sound and shorter over silence."""
-    while start > lowest and loud[start - 1]:
+    start, end = max(start, lowest), min(end, highest)
+    while lowest < start <= highest and loud[start - 1]:
         start -= 1
     while end < highest and loud[end]:
         end += 1
@@ -146,6 +147,18 @@ def spread(pieces: Sequence[str], duration: float) -> list[Word]:
     ]
 
 
+def joined(pieces: Sequence[str]) -> str:
+    r"""The text of pieces, without spaces around it.
+
+    A piece of bytes may hold a part of a character: such bytes stand in it as Python's "surrogateescape" has them. What
+    the pieces together do not complete becomes U+FFFD.
+
+    >>> joined([" na", "\udcc3", "\udcaf", "ve"])
+    'naïve'
+    """
+    return "".join(pieces).encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+
+
 def split_words(pieces: Sequence[str]) -> list[tuple[str, list[int]]]:
     """The words of a text, each with the pieces that it has letters of.
 
@@ -167,4 +180,4 @@ def split_words(pieces: Sequence[str]) -> list[tuple[str, list[int]]]:
                 within = True
             text, indices = words[-1]
             words[-1] = (text + letter, indices if indices[-1:] == [index] else [*indices, index])
-    return words
+    return [(joined(word), indices) for word, indices in words]

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from core.explain import record_attention
 from tasks.asr.alignment import Word
-from tasks.asr.features import Audio, Lengths, LogMel
+from tasks.asr.features import Audio, Lengths, MelFeatures
 from tasks.asr.joining import Window
 from tasks.asr.losses import shift
 from tasks.asr.model import ASR, Encoded
@@ -89,7 +89,7 @@ def cross_attention(model: ASR, encoded: Encoded, tokens: Sequence[Sequence[int]
     Raises:
         ValueError: If there is no decoder.
     """
-    if model.decoder is None:
+    if model.decoder is None or model.tokens is None:
         raise ValueError(f"attention_weight={model.attention_weight}: the model has no decoder")
     frames = encoded.lengths.tolist()
     heard = [encoded.memory.new_zeros(len(text), length) for text, length in zip(tokens, frames, strict=True)]
@@ -99,12 +99,13 @@ def cross_attention(model: ASR, encoded: Encoded, tokens: Sequence[Sequence[int]
     device = encoded.memory.device
     texts = [torch.tensor(list(tokens[number]), device=device) for number in said]
     lengths = torch.tensor([len(text) for text in texts], device=device)
-    given, _ = shift(pad_sequence(texts, batch_first=True), lengths, model.vocab_size)
+    given, _ = shift(pad_sequence(texts, batch_first=True), lengths, model.tokens.prompt, model.tokens.end)
+    first = len(model.tokens.prompt) - 1
     layer = f"decoder.layers.{len(model.decoder.layers) - 1}.cross_attention"
     with record_attention(model, layers=[layer]) as recorded:
         model.token_logits(given, encoded.select(torch.tensor(said, device=device)))
     for number, weights in zip(said, recorded[layer][0].mean(1), strict=True):
-        heard[number] = weights[: len(tokens[number]), : frames[number]]
+        heard[number] = weights[first : first + len(tokens[number]), : frames[number]]
     return heard
 
 
@@ -145,7 +146,7 @@ def save_explanations(batches: Sequence[dict[str, Any]], names: Sequence[str], f
                 write_whole(path, data)
 
 
-def draw(explanation: Explanation, window: Window, name: str, *, features: LogMel, frame_seconds: float) -> bytes:
+def draw(explanation: Explanation, window: Window, name: str, *, features: MelFeatures, frame_seconds: float) -> bytes:
     """Draws a window's spectrogram and, below it, a row of weights for each token, as PNG.
 
     Both have seconds of the file on one axis. Lines are the starts and ends of words that are aligned; words whose

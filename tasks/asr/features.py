@@ -1,5 +1,7 @@
 """From samples to log-mel features with exact lengths, and what hides parts of them in training."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -17,54 +19,37 @@ SILENCE = 1e-4
 """Amplitude that digital silence does not exceed: 80 dB below full scale."""
 
 
-class LogMel(nn.Module):
-    """Logarithm of the power in mel bands, each band normalised over the utterance's own frames.
-
-    An utterance of n samples has `ceil(n / hop)` frames; frame t is centred on samples `t * hop` to `(t + 1) * hop`,
-    and beyond both ends of an utterance are zeros. So its features are the same alone and padded.
+class MelFeatures(nn.Module, ABC):
+    """Frames of the power in mel bands between 0 Hz and half the sample rate (Slaney's scale, bands of equal area).
 
     Args:
         sample_rate: Samples a second, in Hz.
-        num_mels: Number of mel bands between 0 Hz and half the sample rate (Slaney's scale, bands of equal area).
-        window: Length of the Hann window, in seconds.
-        hop: From one frame to the next, in seconds.
-
-    Raises:
-        ValueError: If an argument is not positive, the hop exceeds the window, or there are more bands than the
-            window can tell apart.
-
-    >>> features, lengths = LogMel(16000)(torch.randn(1, 16001), torch.tensor([16001]))
-    >>> features.shape, lengths.tolist()
-    (torch.Size([1, 101, 80]), [101])
+        num_mels: Number of mel bands.
+        n_fft: Samples of the Fourier transform.
+        win_length: Samples of the Hann window.
+        hop_length: Samples from one frame to the next.
+        center: Whether frame t is centred on sample `t * hop_length`, the audio being mirrored beyond its ends; else
+            it begins there.
     """
 
-    def __init__(self, sample_rate: int, *, num_mels: int = 80, window: float = 0.025, hop: float = 0.01) -> None:
+    def __init__(
+        self, sample_rate: int, num_mels: int, *, n_fft: int, win_length: int, hop_length: int, center: bool
+    ) -> None:
         super().__init__()
-        if sample_rate < 1 or num_mels < 1:
-            raise ValueError(f"sample_rate={sample_rate} and num_mels={num_mels} must be at least 1")
         self.sample_rate = sample_rate
         self.num_features = num_mels
-        self.hop_length = round(hop * sample_rate)
-        win_length = round(window * sample_rate)
-        if not 1 <= self.hop_length <= win_length:
-            raise ValueError(
-                f"hop={hop} and window={window} are {self.hop_length} and {win_length} samples at {sample_rate} Hz: "
-                "the hop must be at least one sample and no more than the window"
-            )
-        self.n_fft = 1 << (win_length - 1).bit_length()
+        self.hop_length = hop_length
+        self.n_fft = n_fft
         self.mel = MelSpectrogram(
             sample_rate,
-            n_fft=self.n_fft,
+            n_fft=n_fft,
             win_length=win_length,
-            hop_length=self.hop_length,
+            hop_length=hop_length,
             n_mels=num_mels,
-            center=False,
+            center=center,
             norm="slaney",
             mel_scale="slaney",
         )
-        bands: Tensor = self.mel.mel_scale.get_buffer("fb")
-        if not bool(bands.any(0).all()):
-            raise ValueError(f"num_mels={num_mels} are more than window={window} tells apart at {sample_rate} Hz")
 
     @property
     def hop_seconds(self) -> float:
@@ -82,6 +67,7 @@ class LogMel(nn.Module):
         """Frames of utterances of so many samples."""
         return (audio_lengths + self.hop_length - 1) // self.hop_length
 
+    @abstractmethod
     def forward(self, audio: Audio, audio_lengths: Lengths) -> tuple[Features, Lengths]:
         """Gives the features, zeros in padding, and how many frames each utterance has.
 
@@ -92,6 +78,45 @@ class LogMel(nn.Module):
         Raises:
             ValueError: If a length is negative or exceeds the samples.
         """
+
+
+class LogMel(MelFeatures):
+    """Logarithm of the power in mel bands, each band normalised over the utterance's own frames.
+
+    An utterance of n samples has `ceil(n / hop)` frames; frame t is centred on samples `t * hop` to `(t + 1) * hop`,
+    and beyond both ends of an utterance are zeros. So its features are the same alone and padded.
+
+    Args:
+        sample_rate: Samples a second, in Hz.
+        num_mels: Number of mel bands.
+        window: Length of the Hann window, in seconds.
+        hop: From one frame to the next, in seconds.
+
+    Raises:
+        ValueError: If an argument is not positive, the hop exceeds the window, or there are more bands than the
+            window can tell apart.
+
+    >>> features, lengths = LogMel(16000)(torch.randn(1, 16001), torch.tensor([16001]))
+    >>> features.shape, lengths.tolist()
+    (torch.Size([1, 101, 80]), [101])
+    """
+
+    def __init__(self, sample_rate: int, *, num_mels: int = 80, window: float = 0.025, hop: float = 0.01) -> None:
+        if sample_rate < 1 or num_mels < 1:
+            raise ValueError(f"sample_rate={sample_rate} and num_mels={num_mels} must be at least 1")
+        hop_length, win_length = round(hop * sample_rate), round(window * sample_rate)
+        if not 1 <= hop_length <= win_length:
+            raise ValueError(
+                f"hop={hop} and window={window} are {hop_length} and {win_length} samples at {sample_rate} Hz: "
+                "the hop must be at least one sample and no more than the window"
+            )
+        n_fft = 1 << (win_length - 1).bit_length()
+        super().__init__(sample_rate, num_mels, n_fft=n_fft, win_length=win_length, hop_length=hop_length, center=False)
+        bands: Tensor = self.mel.mel_scale.get_buffer("fb")
+        if not bool(bands.any(0).all()):
+            raise ValueError(f"num_mels={num_mels} are more than window={window} tells apart at {sample_rate} Hz")
+
+    def forward(self, audio: Audio, audio_lengths: Lengths) -> tuple[Features, Lengths]:
         lengths = self.lengths(audio_lengths)
         frames = int(lengths.max()) if len(lengths) else 0
         if frames == 0:

@@ -1,5 +1,7 @@
 """What recognition is trained on: CTC (Graves et al. 2006), and the decoder's next token."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -45,22 +47,24 @@ def ctc_loss(
 
 
 def shift(
-    tokens: Int[Tensor, "batch most"], token_lengths: Int[Tensor, " batch"], boundary: int
+    tokens: Int[Tensor, "batch most"], token_lengths: Int[Tensor, " batch"], prompt: Sequence[int], end: int
 ) -> tuple[Int[Tensor, "batch longer"], Int[Tensor, "batch longer"]]:
-    """What the decoder is given and what it should say: the text behind its start, and the text before its end.
+    """What the decoder is given and what it should say: the text behind the prompt, and the text before its end.
 
     Args:
         tokens: The text.
         token_lengths: Tokens of each utterance.
-        boundary: The token that is both start and end.
+        prompt: What every text starts with.
+        end: The token that ends a text.
 
-    >>> [x.tolist() for x in shift(torch.tensor([[1, 2], [3, 0]]), torch.tensor([2, 1]), 9)]
-    [[[9, 1, 2], [9, 3, 9]], [[1, 2, 9], [3, 9, -100]]]
+    >>> [x.tolist() for x in shift(torch.tensor([[1, 2], [3, 0]]), torch.tensor([2, 1]), [7, 8], 9)]
+    [[[7, 8, 1, 2], [7, 8, 3, 9]], [[-100, 1, 2, 9], [-100, 3, 9, -100]]]
     """
     places = torch.arange(tokens.shape[1] + 1, device=tokens.device)
-    longer = F.pad(tokens, (0, 1)).where(places < token_lengths[:, None], boundary)
-    given = torch.cat([longer.new_full((len(longer), 1), boundary), longer[:, :-1]], dim=1)
-    return given, longer.where(places <= token_lengths[:, None], NOTHING)
+    longer = F.pad(tokens, (0, 1)).where(places < token_lengths[:, None], end)
+    given = torch.cat([longer.new_tensor(prompt).expand(len(longer), -1), longer[:, :-1]], dim=1)
+    labels = longer.where(places <= token_lengths[:, None], NOTHING)
+    return given, F.pad(labels, (len(prompt) - 1, 0), value=NOTHING)
 
 
 def token_loss(

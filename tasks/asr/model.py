@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from core import Decoder, DecoderCache, Encoder, Linear, Packing, SinusoidalPositionalEncoding
 from core.masks import padding_mask
-from tasks.asr.features import Audio, Lengths, LogMel, SpecAugment, without_silent
+from tasks.asr.features import Audio, Lengths, LogMel, MelFeatures, SpecAugment, without_silent
+from tasks.asr.pretrained import load_pretrained
 from tasks.asr.subsampling import ConvSubsampling
+from tasks.asr.tokens import Position, TokenEmbedding
 
 
 class Encoded(NamedTuple):
@@ -33,8 +35,9 @@ class Encoded(NamedTuple):
 class ASR(nn.Module):
     """Recognises speech: features, subsampling, the core's encoder, a CTC head and the core's decoder.
 
-    With V = `vocab_size`, both heads have V + 1 outputs: for CTC index V is the blank, for the decoder it is what every
-    text starts and ends with. Where utterances differ in length the encoder works on their real frames only, packed.
+    With V = `vocab_size`, the CTC head has V + 1 outputs, the last being the blank; for the decoder index V ends a text
+    and, unless `tokens` has another prompt, starts it. Where utterances differ in length the encoder works on their
+    real frames only, packed.
 
     Args:
         encoder: The core's encoder; its width is the model's.
@@ -45,14 +48,17 @@ class ASR(nn.Module):
         subsampling: Makes the subsampling from the number of features and the encoder's width.
         attention_weight: Weight of the decoder's loss, that of CTC being the rest; 0 = CTC alone, and any decoder is
             left out; 1 = the decoder alone, without a CTC head.
-        position: Makes the positional encoding of frames and tokens from the width; None = there is none, as for
-            encoders and decoders with `rotary`.
+        position: Makes the positional encoding of frames from the width; None = there is none, as for encoders with
+            `rotary`.
+        tokens: Makes the decoder's embedding and output head from `vocab_size` and the width.
         spec_augment: Hides parts of the features in training; None = nothing.
-        tied: Whether the decoder's output head is the token embedding (Press and Wolf 2017).
+        pretrained: A file of weights to start from: Whisper's as published, or those of an earlier run; see
+            `tasks.asr.pretrained.load_pretrained`.
 
     Raises:
         ValueError: If `vocab_size` is less than 1, `attention_weight` is not in [0, 1], or a decoder is asked for that
-            is not given, has another width, or has no encoder-decoder attention.
+            is not given, has another width, or has no encoder-decoder attention; if `pretrained` cannot be read, or
+            does not fit.
     """
 
     def __init__(
@@ -62,12 +68,13 @@ class ASR(nn.Module):
         *,
         vocab_size: int,
         sample_rate: int,
-        features: Callable[[int], LogMel] = LogMel,
+        features: Callable[[int], MelFeatures] = LogMel,
         subsampling: Callable[[int, int], ConvSubsampling] = ConvSubsampling,
         attention_weight: float = 0.3,
-        position: Callable[[int], SinusoidalPositionalEncoding] | None = SinusoidalPositionalEncoding,
+        position: Callable[[int], Position] | None = SinusoidalPositionalEncoding,
+        tokens: Callable[[int, int], TokenEmbedding] = TokenEmbedding,
         spec_augment: SpecAugment | None = None,
-        tied: bool = True,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         width = encoder.embed_dim
@@ -81,13 +88,9 @@ class ASR(nn.Module):
         self.encoder = encoder
         self.ctc_head = Linear(width, vocab_size + 1) if attention_weight < 1 else None
         self.decoder = decoder if attention_weight > 0 else None
-        self.embedding = self.output_head = None
-        if self.decoder is not None:
-            self.embedding = nn.Embedding(vocab_size + 1, width)
-            nn.init.normal_(self.embedding.weight, std=width**-0.5)
-            self.output_head = Linear(width, vocab_size + 1)
-            if tied:
-                self.output_head.weight = self.embedding.weight
+        self.tokens = None if self.decoder is None else tokens(vocab_size, width)
+        if pretrained is not None:
+            load_pretrained(self, pretrained)
 
     @property
     def frame_seconds(self) -> float:
@@ -133,7 +136,7 @@ class ASR(nn.Module):
     def token_logits(
         self, tokens: Int[Tensor, "batch length"], encoded: Encoded, cache: DecoderCache | None = None
     ) -> Float[Tensor, "batch length outputs"]:
-        """What the decoder says of the token after each of `tokens`, which start with index `vocab_size`.
+        """What the decoder says of the token after each of `tokens`, which start with the prompt.
 
         Args:
             tokens: The tokens so far; with a cache, those that it does not yet remember.
@@ -143,13 +146,11 @@ class ASR(nn.Module):
         Raises:
             ValueError: If there is no decoder.
         """
-        if self.decoder is None or self.embedding is None or self.output_head is None:
+        if self.decoder is None or self.tokens is None:
             raise ValueError(f"attention_weight={self.attention_weight}: the model has no decoder")
-        x = self.embedding(tokens) * self.encoder.embed_dim**0.5
-        if self.position is not None:
-            x = x + self.position(tokens.shape[1], offset=0 if cache is None else cache.past.offset)
+        x = self.tokens(tokens, 0 if cache is None else cache.past.offset)
         x = self.decoder(x, encoded.memory, memory_key_padding_mask=encoded.padding, cache=cache)
-        return self.output_head(x)
+        return self.tokens.logits(x)
 
 
 def _check(width: int, decoder: Decoder | None, vocab_size: int, attention_weight: float) -> None:

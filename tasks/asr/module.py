@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tasks.asr import report
-from tasks.asr.alignment import Word, align, fit_to_sound, spread
+from tasks.asr.alignment import Word, align, fit_to_sound, joined, spread
 from tasks.asr.decoding import AttentionGreedy, CTCGreedy, Decoding
 from tasks.asr.evaluation import TranscriptEvaluation, describe_worst, error_rates
 from tasks.asr.explanation import explain, save_explanations
@@ -131,7 +131,7 @@ class ASRModule(TaskModule):
 
     def text(self, tokens: list[int]) -> str:
         """The text that tokens stand for."""
-        return "".join(self.facts["vocabulary"][token] for token in tokens).strip()
+        return joined([self.facts["vocabulary"][token] for token in tokens])
 
     def _words(
         self, encoded: Encoded, found: list[list[int]], audio: Tensor, durations: list[float]
@@ -159,7 +159,10 @@ class ASRModule(TaskModule):
             losses["ctc_loss"] = ctc_loss(log_probs, encoded.lengths, tokens, lengths, kept)
             self._log_blanks(log_probs, encoded, stage)
         if self.asr.decoder is not None:
-            given, labels = shift(tokens, lengths, self.asr.vocab_size)
+            assert self.asr.tokens is not None
+            most = self.asr.tokens.max_length  # the longer ones are not kept
+            prompt, end = self.asr.tokens.prompt, self.asr.tokens.end
+            given, labels = shift(tokens[:, :most], lengths.clamp(0, most), prompt, end)
             logits = self.asr.token_logits(given, encoded)
             losses["attention_loss"] = token_loss(logits, labels, kept, self.label_smoothing if self.training else 0.0)
         weights = {"ctc_loss": 1 - weight, "attention_loss": weight}
@@ -169,9 +172,11 @@ class ASRModule(TaskModule):
         return loss
 
     def _kept(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
-        """Which utterances CTC can say; the decoder alone can say all."""
+        """Which utterances CTC can say; the decoder alone can say all that it has positions for."""
         needed = needed_frames(batch["tokens"], batch["token_lengths"])
         kept = encoded.lengths >= (needed if self.asr.ctc_head is not None else 0)
+        if self.asr.tokens is not None and self.asr.tokens.max_length is not None:
+            kept &= batch["token_lengths"] <= self.asr.tokens.max_length
         self.infeasible[stage].update(kept, batch["name"], encoded.lengths, needed)
         return kept
 

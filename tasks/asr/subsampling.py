@@ -1,5 +1,7 @@
 """Convolutions over time that make a sequence of features shorter, with exact lengths."""
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -32,7 +34,7 @@ class ConvBlock(nn.Module):
 
 
 class ConvSubsampling(nn.Module):
-    """Stages of a convolution over time with stride 2 and a GELU: each halves the frames, rounding up.
+    """Stages of a convolution over time and a GELU: each divides the frames by its stride, rounding up.
 
     One-dimensional, as in Speech2Text (Wang et al. 2020) and Whisper: on a processor a third of the time of
     two-dimensional ones of 32 channels. Padding is zeroed before every convolution, so that what an utterance becomes
@@ -42,13 +44,13 @@ class ConvSubsampling(nn.Module):
         num_features: Features of a frame.
         embed_dim: Width of what comes out.
         channels: Width between the stages; `embed_dim` if not given.
-        num_stages: How often the frames are halved: 2 gives a quarter of them.
+        strides: Of each stage; their product is how many frames become one. Whisper's stem has (1, 2).
         num_blocks: Residual blocks behind the stages, at the frames that are left (`ConvBlock`): with little data they
             learn what neighbours are sooner than attention does.
         kernel_size: Frames that a convolution sees, odd.
 
     Raises:
-        ValueError: If `num_stages` is less than 1, `num_blocks` is negative, or `kernel_size` is even.
+        ValueError: If there are no `strides`, one is less than 1, `num_blocks` is negative, or `kernel_size` is even.
     """
 
     def __init__(
@@ -57,22 +59,23 @@ class ConvSubsampling(nn.Module):
         embed_dim: int,
         *,
         channels: int | None = None,
-        num_stages: int = 2,
+        strides: Sequence[int] = (2, 2),
         num_blocks: int = 0,
         kernel_size: int = 5,
     ) -> None:
         super().__init__()
-        if num_stages < 1:
-            raise ValueError(f"num_stages={num_stages} must be at least 1")
+        if min(strides, default=0) < 1:
+            raise ValueError(f"strides={list(strides)} must be one number or more, each at least 1")
         if num_blocks < 0:
             raise ValueError(f"num_blocks={num_blocks} must not be negative")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} must be odd, so that a frame has as much before as after it")
-        widths = [num_features, *[embed_dim if channels is None else channels] * (num_stages - 1), embed_dim]
-        self.factor = 2**num_stages
+        widths = [num_features, *[embed_dim if channels is None else channels] * (len(strides) - 1), embed_dim]
+        self.strides = tuple(strides)
+        self.factor = math.prod(strides)
         self.stages = nn.ModuleList(
-            nn.Conv1d(before, after, kernel_size, stride=2, padding=kernel_size // 2)
-            for before, after in pairwise(widths)
+            nn.Conv1d(before, after, kernel_size, stride=stride, padding=kernel_size // 2)
+            for (before, after), stride in zip(pairwise(widths), strides, strict=True)
         )
         self.blocks = nn.ModuleList(ConvBlock(embed_dim, kernel_size) for _ in range(num_blocks))
 
@@ -86,8 +89,8 @@ class ConvSubsampling(nn.Module):
             return x.new_zeros(len(x), 0, self.stages[-1].weight.shape[0]), lengths  # pyright: ignore
         x = x.transpose(1, 2)
         x = x.masked_fill(padding_mask(lengths, x.shape[2])[:, None], 0.0)
-        for stage in self.stages:
-            lengths = (lengths + 1) // 2
+        for stage, stride in zip(self.stages, self.strides, strict=True):
+            lengths = (lengths + stride - 1) // stride
             x = F.gelu(stage(x))
             x = x.masked_fill(padding_mask(lengths, x.shape[2])[:, None], 0.0)
         x = x.transpose(1, 2)

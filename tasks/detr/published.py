@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from core.pretrained.detr import transformer_weights
-from tasks.weights import read_weights
+from tasks.weights import find_model, read_weights
 
 _log = logging.getLogger(__name__)
 _MARKS = {
@@ -55,7 +55,9 @@ def read_published(source: str) -> Published:
         ValueError: If it cannot be read, or is not the checkpoint of one DETR.
     """
     weights = read_weights(Path(source))
-    kind, prefix = _find_model(weights, source)
+    kind, prefix = find_model(weights, _MARKS, source, "a DETR")
+    if kind == "transformers":
+        prefix = prefix.removesuffix("model.")  # the heads stand beside the `model`
     inside = {
         name[len(prefix) :]: weight
         for name, weight in weights.items()
@@ -65,24 +67,6 @@ def read_published(source: str) -> Published:
     if left_out:
         _log.info("%s: %d weights outside %r were left out: %s, ...", source, len(left_out), prefix, left_out[0])
     return Published(inside, True) if kind == "ours" else Published(_from_published(inside), False)
-
-
-def _find_model(weights: Mapping[str, Tensor], source: str) -> tuple[str, str]:
-    """Finds the DETR among the weights: whose names they are, and the prefix (`detr.`, `network.`) they share."""
-    found = []
-    for kind, mark in _MARKS.items():
-        prefixes = [name.removesuffix(mark) for name in weights if ("." + name).endswith("." + mark)]
-        # In transformers the heads stand beside the `model`.
-        found += [(kind, prefix.removesuffix("model.") if kind == "transformers" else prefix) for prefix in prefixes]
-    if len(found) > 1:  # a run of ours has its network under the task's name too, and may keep an average beside it
-        found = [(kind, prefix) for kind, prefix in found if prefix in ("", "network.")] or found
-    if not found:
-        raise ValueError(
-            f"pretrained={source!r} is not a DETR's checkpoint: it has none of {', '.join(_MARKS.values())}"
-        )
-    if len(found) > 1:
-        raise ValueError(f"pretrained={source!r} holds several models: {', '.join(prefix for _, prefix in found)}")
-    return found[0]
 
 
 def _from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.pretrained.timm_vit import encoder_weights
 from tasks.errors import first_line
-from tasks.weights import read_weights
+from tasks.weights import find_model, read_weights
 
 _log = logging.getLogger(__name__)
 _FILES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz"}
@@ -60,7 +60,7 @@ def read_published(source: str, own_grid: Grid) -> Checkpoint:
     if path.suffix not in _FILES and not path.exists():
         return _download(source)
     weights = read_weights(path)
-    kind, prefix = _find_model(weights, source)
+    kind, prefix = find_model(weights, _PROJECTION, source, "a ViT")
     inside = {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
     if left_out := len(weights) - len(inside):
         _log.info("%s: %d weights that do not begin with %r were left out", source, left_out, prefix)
@@ -91,20 +91,6 @@ def _download(name: str) -> Checkpoint:
     checkpoint = _from_timm(model.state_dict(), [model.patch_embed.grid_size], name)
     num_heads = cast(int, block.attn.num_heads)
     return replace(checkpoint, num_heads=num_heads, eps=getattr(block.norm1, "eps", None))
-
-
-def _find_model(weights: Mapping[str, Tensor], source: str) -> tuple[str, str]:
-    """Finds the ViT among the weights: whose names they are, and the prefix (`module.`, `model.`) they share."""
-    found = []
-    for kind, projection in _PROJECTION.items():
-        found += [(kind, name.removesuffix(projection)) for name in weights if ("." + name).endswith("." + projection)]
-    if len(found) > 1:  # a training run may keep an average or a teacher beside the model
-        found = [(kind, prefix) for kind, prefix in found if prefix in ("", "model.")] or found
-    if not found:
-        raise ValueError(f"pretrained={source!r} is not a ViT's checkpoint: it has no {_PROJECTION['timm']}")
-    if len(found) > 1:
-        raise ValueError(f"pretrained={source!r} holds several models: {', '.join(prefix for _, prefix in found)}")
-    return found[0]
 
 
 def _from_timm(weights: Mapping[str, Tensor], grids: Sequence[Grid | None], source: str) -> Checkpoint:

@@ -27,7 +27,7 @@ class Bert(nn.Module):
         width, norm = config.hidden_size, partial(nn.LayerNorm, eps=config.layer_norm_eps)
         self.tokens = nn.Embedding(config.vocab_size, width)
         self.segments = nn.Embedding(config.type_vocab_size, width)
-        self.positions = LearnedPositionalEncoding(config.max_position_embeddings, width)
+        self.positions = LearnedPositionalEncoding(width, num_positions=config.max_position_embeddings)
         self.norm = norm(width)
         self.encoder = Encoder(
             width,
@@ -49,7 +49,7 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
-        self.positions = LearnedPositionalEncoding(config.n_positions, config.n_embd)
+        self.positions = LearnedPositionalEncoding(config.n_embd, num_positions=config.n_positions)
         self.decoder = Decoder(
             config.n_embd,
             config.n_head,

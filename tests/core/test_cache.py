@@ -23,9 +23,9 @@ from core.masks import padding_mask
 from tests.core.helpers import CAUSAL, assert_same, normal, randomise, with_each
 
 POSITIONS: dict[str, Callable[[], nn.Module]] = {
-    "learned": partial(LearnedPositionalEncoding, 40, 8),
+    "learned": partial(LearnedPositionalEncoding, 8, num_positions=40),
     "sinusoidal": partial(SinusoidalPositionalEncoding, 8),
-    "as query_pos": partial(LearnedPositionalEncoding, 40, 8),
+    "as query_pos": partial(LearnedPositionalEncoding, 8, num_positions=40),
 }
 
 

@@ -116,7 +116,7 @@ def test_sinusoidal_2d_refuses():
 
 
 def test_learned_gives_the_rows_asked_for():
-    encoding = LearnedPositionalEncoding(5, 4)
+    encoding = LearnedPositionalEncoding(4, num_positions=5)
     assert torch.equal(encoding(2, offset=3), encoding.weight[3:5])
     encoding(2, offset=3).sum().backward()
     assert encoding.weight.grad is not None
@@ -124,7 +124,7 @@ def test_learned_gives_the_rows_asked_for():
 
 
 def test_learned_refuses_what_was_never_learned():
-    encoding = LearnedPositionalEncoding(5, 4)
+    encoding = LearnedPositionalEncoding(4, num_positions=5)
     with pytest.raises(ValueError, match=r"position 5 .* only 0 to 4 .*num_positions=5"):
         encoding(3, offset=3)
     with pytest.raises(ValueError, match="offset=-1"):
@@ -132,7 +132,9 @@ def test_learned_refuses_what_was_never_learned():
 
 
 ENCODINGS = pytest.mark.parametrize(
-    "encoding", [SinusoidalPositionalEncoding(4), LearnedPositionalEncoding(12, 4)], ids=["sinusoidal", "learned"]
+    "encoding",
+    [SinusoidalPositionalEncoding(4), LearnedPositionalEncoding(4, num_positions=12)],
+    ids=["sinusoidal", "learned"],
 )
 
 
@@ -146,7 +148,7 @@ def test_each_sequence_can_have_an_offset_of_its_own(encoding, offsets, length):
 
 def test_learned_refuses_an_offset_among_many():
     """Before an index passes the limit: on a GPU that would be the end of the process."""
-    encoding = LearnedPositionalEncoding(5, 4)
+    encoding = LearnedPositionalEncoding(4, num_positions=5)
     encoding(2, offset=torch.tensor([0, 3]))
     with pytest.raises(ValueError, match=r"position 5 .* only 0 to 4 .*num_positions=5"):
         encoding(2, offset=torch.tensor([0, 4]))

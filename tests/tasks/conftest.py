@@ -137,6 +137,19 @@ SMALL_ASR = [
 ]
 
 
+SMALL_WHISPER = [
+    *SMALL_ASR,
+    "--model.encoder.num_heads=2",
+    "--model.encoder.ffn_dim=64",
+    "--model.decoder.num_heads=2",
+    "--model.decoder.num_layers=1",
+    "--model.decoder.ffn_dim=64",
+    "--model.tokens.num_special=3",
+    "--model.tokens.prompt=[1,2]",
+    "--training.decoding.max_ratio=0.01",
+]
+
+
 @pytest.fixture(scope="session")
 def sentences(tmp_path_factory) -> Path:
     """The embedded data of speech, a few of them."""

@@ -183,6 +183,12 @@ MISTAKES = [
     (["fit", "--training.ema_decay=2"], "ema_decay=2", 1),
     (["fit", "--data=ImageFolder", "--data.root=missing"], "missing", 1),
     (["test"], "test needs --ckpt_path", 2),
+    (
+        ["test", f"--config={ROOT}/configs/vit/mnist.yaml"],
+        "or else published weights: --config and --model.pretrained",
+        2,
+    ),
+    (["predict", "--model.pretrained=a.pt", "--input=a", "--output=b"], "predict needs --ckpt_path", 2),
     (["predict", "--ckpt_path=missing.ckpt"], "there is no such file", 1),
     (["tset"], "did you mean 'test'?", 2),
 ]

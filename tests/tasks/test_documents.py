@@ -1,5 +1,6 @@
 """The README, the documents and the configs are true: every command that they show is run."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,8 +14,10 @@ from datamodules import CIFAR10
 from tasks.asr.__main__ import main as asr
 from tasks.detr.__main__ import main as detr
 from tasks.vit.__main__ import main as vit
+from tests.datamodules.speech.sets import noise, write, write_manifest, write_tokenizer
 from tests.datamodules.test_cifar import fake
-from tests.tasks.conftest import SMALL, SMALL_ASR, SMALL_DETR
+from tests.tasks.asr.whisper import openai_names, reference
+from tests.tasks.conftest import SMALL, SMALL_ASR, SMALL_DETR, SMALL_WHISPER
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -27,7 +30,7 @@ COMMANDS = sorted(
     {
         " ".join(command.replace("\\\n", " ").split())
         for source in SOURCES
-        for command in re.findall(r"python -m (tasks\.(?:\\\n|[^`\n#])+)", source.read_text())
+        for command in re.findall(r"python -m (tasks\.(?:\\\n|[^`\n#])+)", source.read_text().replace("\\\n#", "\\\n"))
         if "|" not in command and "NAME" not in command and "COMMAND" not in command
     }
 )
@@ -68,9 +71,27 @@ def workplace(tmp_path_factory, trained, detr_trained, asr_trained, sentences) -
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 32), (number, 100, 200)).save(path)
     write_voc(folder / "BOXES")
-    (folder / "SPEECH").symlink_to(sentences / "spoken_sentences/test")
     (folder / "PICTURE").symlink_to(folder / "BOXES/JPEGImages/0.jpg")
+    speech = {part: [(0.5, "One, two."), (0.7, "three")] for part in ("train", "val")}
+    for part in speech:
+        lines = (write_manifest(folder / "SPEECH", speech) / f"{part}.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        table = [f'"{row["audio"]}","{row["text"]}"\n' for row in rows]
+        (folder / f"SPEECH/{part}.csv").write_text("audio,text\n" + "".join(table))
+    write_whisper(folder)
+    for digit in range(10):
+        for index in (0, 5, 10):
+            write(folder / f"DIGITS/recordings/{digit}_someone_{index}.wav", noise(0.5, seed=digit))
     return folder
+
+
+def write_whisper(folder: Path) -> None:
+    """A small Whisper under openai's names, and its tokenizer."""
+    import torch
+
+    vocabulary = write_tokenizer(folder / "TOKENIZER").get_vocab_size()
+    small = reference(16, 1, 2, vocab_size=vocabulary, pad_token_id=0)
+    torch.save({"model_state_dict": openai_names(small.state_dict())}, folder / "WHISPER.pt")
 
 
 def write_voc(folder: Path) -> None:
@@ -108,8 +129,12 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
         return
     if module == "tasks.asr":
         monkeypatch.setenv("ONECORE_DATA", str(sentences))
-        small = SMALL_ASR if args[0] == "fit" else ["--trainer.logger=false"]
-        assert asr([arg.replace("FOLDER", "SPEECH") for arg in args] + small) == 0, capsys.readouterr().err
+        source = "DIGITS" if any("fsdd" in arg for arg in args) else "SPEECH"
+        args = [arg.replace("FOLDER", source).replace("WEIGHTS.safetensors", "WHISPER.pt") for arg in args]
+        small = SMALL_WHISPER if any("whisper" in arg for arg in args) else SMALL_ASR
+        if "--ckpt_path" in args:
+            small = ["--trainer.logger=false"]
+        assert asr(args + small) == 0, capsys.readouterr().err
         return
     if module == "tasks.benchmark":
         assert subprocess.run([sys.executable, "-m", module, *args, "--help"], cwd=ROOT, check=False).returncode == 0

@@ -40,7 +40,7 @@ class Beam(NamedTuple):
 
     Attributes:
         numbers: Which utterances of the batch they are of.
-        tokens: The start, and the tokens so far.
+        tokens: The prompt, and the tokens so far.
         decoder: Scores by the decoder; minus infinity where there is no hypothesis.
         total: Scores by which they are ranked.
     """
@@ -71,7 +71,8 @@ def beam_search(model: ASR, encoded: Encoded, settings: SearchSettings) -> list[
     All utterances go on together; one that is done leaves. It is done when as many hypotheses have ended as the beam is
     wide, or none that goes on can still become better than the best that has ended.
     """
-    limits = (settings.max_ratio * encoded.lengths).ceil().long().tolist()
+    assert model.tokens is not None
+    limits = (settings.max_ratio * encoded.lengths).ceil().long().clamp(0, model.tokens.max_length).tolist()
     ended: list[list[Hypothesis]] = [[] if limit else [Hypothesis([], 0.0)] for limit in limits]
     numbers = [number for number, limit in enumerate(limits) if limit]
     if numbers:
@@ -85,6 +86,8 @@ class _Search:
     ) -> None:
         self.model, self.encoded, self.settings = model, encoded, settings
         self.limits, self.ended = limits, ended
+        assert model.tokens is not None
+        self.end, self.prompt = model.tokens.end, model.tokens.prompt
 
     def run(self, numbers: list[int]) -> None:
         assert self.model.decoder is not None
@@ -97,7 +100,7 @@ class _Search:
         self.cache = self.model.decoder.make_cache()
         scores = torch.full((len(numbers), width), NEVER, device=device)
         scores[:, 0] = 0.0
-        starts = torch.full((len(numbers), width, 1), self.model.vocab_size, device=device)
+        starts = torch.tensor(self.prompt, device=device).expand(len(numbers), width, -1)
         beam = Beam(numbers, starts, scores, scores)
         while beam.numbers:
             beam = self._step(beam)
@@ -129,10 +132,12 @@ class _Search:
 
     def _choose(self, beam: Beam) -> Choice:
         """Scores the decoder's best next tokens, and the end, of each hypothesis."""
-        end, length = self.model.vocab_size, beam.tokens.shape[2] - 1
-        logits = self.model.token_logits(beam.tokens[..., -1:].flatten(0, 1), self.encoded, self.cache)
-        log_probs = logits[:, -1].float().log_softmax(-1).unflatten(0, beam.total.shape)
-        blocked = repeating(beam.tokens[..., 1:], self.settings.max_repeats, end)
+        end, length = self.end, beam.tokens.shape[2] - len(self.prompt)
+        new = beam.tokens[..., -1:] if length else beam.tokens
+        logits = self.model.token_logits(new.flatten(0, 1), self.encoded, self.cache)
+        # Special tokens other than the end are no part of a text.
+        log_probs = logits[:, -1, : end + 1].float().log_softmax(-1).unflatten(0, beam.total.shape)
+        blocked = repeating(beam.tokens[..., len(self.prompt) :], self.settings.max_repeats, end)
         full = torch.tensor([length >= self.limits[number] for number in beam.numbers], device=logits.device)
         log_probs[..., :end] = log_probs[..., :end].masked_fill(blocked | full[:, None, None], NEVER)
         top, tokens = log_probs[..., :end].topk(min(end, 2 * self.settings.beam_size))
@@ -153,9 +158,9 @@ class _Search:
         ends: Bool[Tensor, "utterances beam"],
     ) -> None:
         """Takes the hypotheses that end among the best."""
-        scale = beam.tokens.shape[2] ** self.settings.length_penalty
+        scale = (beam.tokens.shape[2] - len(self.prompt) + 1) ** self.settings.length_penalty
         for row, place in (ends & (best > NEVER)).nonzero().tolist():
-            tokens = beam.tokens[row, parents[row, place], 1:].tolist()
+            tokens = beam.tokens[row, parents[row, place], len(self.prompt) :].tolist()
             self.ended[beam.numbers[row]].append(Hypothesis(tokens, float(best[row, place]) / scale))
 
     def _is_done(self, number: int, best: float) -> bool:

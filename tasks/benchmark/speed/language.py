@@ -40,7 +40,7 @@ class GPT(nn.Module):
     def __init__(self, sizes: Sizes, *, approximate: str = "tanh") -> None:
         super().__init__()
         self.embedding = nn.Embedding(sizes.vocab_size, sizes.width)
-        self.position = LearnedPositionalEncoding(sizes.block_size, sizes.width)
+        self.position = LearnedPositionalEncoding(sizes.width, num_positions=sizes.block_size)
         activation = partial(nn.GELU, approximate=approximate)
         self.decoder = Decoder(sizes.width, sizes.heads, sizes.layers, cross_attention=None, activation=activation)
         self.head = Linear(sizes.width, sizes.vocab_size, bias=False)
@@ -73,7 +73,7 @@ class BERT(nn.Module):
     def __init__(self, sizes: Sizes, *, packed: bool) -> None:
         super().__init__()
         self.embedding = nn.Embedding(sizes.vocab_size, sizes.width)
-        self.position = LearnedPositionalEncoding(sizes.block_size, sizes.width)
+        self.position = LearnedPositionalEncoding(sizes.width, num_positions=sizes.block_size)
         self.norm = nn.LayerNorm(sizes.width)
         self.encoder = Encoder(sizes.width, sizes.heads, sizes.layers, norm_first=False)
         self.packed = packed

@@ -9,12 +9,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from core import Encoder, FullAttention
+from core import Decoder, Encoder, FullAttention, LearnedPositionalEncoding
 from tasks.asr.features import Audio, Lengths
-from tasks.asr.losses import ctc_loss
+from tasks.asr.losses import ctc_loss, shift, token_loss
 from tasks.asr.model import ASR
+from tasks.asr.subsampling import ConvSubsampling
+from tasks.asr.tokens import TokenEmbedding
+from tasks.asr.whisper import WhisperLogMel
 
 SAMPLE_RATE = 16_000
+NUM_SPECIAL = 1608
+"""Of Whisper: the end of a text, its start, languages, tasks, times."""
+MOST_TOKENS = 448
+"""Of a text in Whisper, and of the decoder's positions."""
 Tokens = Int[Tensor, "batch most"]
 LogProbs = Float[Tensor, "batch frames outputs"]
 
@@ -77,6 +84,44 @@ class Recogniser(nn.Module):
         """As `answer` has it."""
         log_probs, frames = self.asr(audio, audio_lengths)
         return answer(log_probs, frames, tokens, token_lengths, training=self.training)
+
+
+class WhisperRecogniser(nn.Module):
+    """Whisper as `configs/asr/whisper_tiny.yaml` fine-tunes it: nothing is computed for the rest of the 30 s.
+
+    Args:
+        sizes: The model's sizes; `layers` of the encoder, and as many of the decoder.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        stack = (sizes.width, sizes.heads, sizes.layers, sizes.ffn_dim)
+        self.asr = ASR(
+            Encoder(*stack, dropout=sizes.dropout),
+            Decoder(*stack, dropout=sizes.dropout),
+            vocab_size=sizes.vocab_size,
+            sample_rate=SAMPLE_RATE,
+            features=partial(WhisperLogMel, padded=False),
+            subsampling=partial(ConvSubsampling, strides=(1, 2), kernel_size=3),
+            position=partial(LearnedPositionalEncoding, num_positions=1500),
+            tokens=partial(
+                TokenEmbedding,
+                num_special=NUM_SPECIAL,
+                prompt=[sizes.vocab_size + 1, sizes.vocab_size + 2],
+                scaled=False,
+                position=partial(LearnedPositionalEncoding, num_positions=MOST_TOKENS),
+            ),
+            attention_weight=1.0,
+        )
+        assert self.asr.position is not None
+        self.asr.position.requires_grad_(False)
+
+    def forward(self, audio: Audio, audio_lengths: Lengths, tokens: Tokens, token_lengths: Lengths) -> Tensor:
+        """The loss in training, else the logits of the tokens given."""
+        assert self.asr.tokens is not None
+        given, labels = shift(tokens, token_lengths, self.asr.tokens.prompt, self.asr.tokens.end)
+        logits = self.asr.token_logits(given, self.asr.encode(audio, audio_lengths))
+        return token_loss(logits, labels, torch.ones_like(audio_lengths, dtype=torch.bool)) if self.training else logits
 
 
 class Epoch(nn.Module):

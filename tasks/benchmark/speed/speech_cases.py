@@ -11,11 +11,22 @@ from torch import nn
 from datamodules.speech.batching import LengthSampler
 from tasks.benchmark.measure import Batch, Case, Product
 from tasks.benchmark.speed.core_cases import attention_products
-from tasks.benchmark.speed.speech import SAMPLE_RATE, Epoch, Recogniser, Sizes, collate
-from tasks.benchmark.speed.speech_peers import KERNEL_SIZE, PaddedRecogniser, PublishedConformer
+from tasks.benchmark.speed.speech import (
+    MOST_TOKENS,
+    NUM_SPECIAL,
+    SAMPLE_RATE,
+    Epoch,
+    Recogniser,
+    Sizes,
+    WhisperRecogniser,
+    collate,
+)
+from tasks.benchmark.speed.speech_peers import KERNEL_SIZE, PaddedRecogniser, PublishedConformer, PublishedWhisper
 
 LETTERS = 14.0
 """Text pieces a second: letters of fluent speech."""
+TOKENS = 4.0
+"""Text pieces a second of Whisper's, which are syllables and words."""
 BATCH_SECONDS = 120.0
 """The most audio in a batch of an epoch, the data modules' own default."""
 
@@ -82,17 +93,17 @@ def conformer_products(samples: Sequence[int], sizes: Sizes) -> tuple[Product, .
     )
 
 
-def recordings(samples: Sequence[int], vocab_size: int) -> Batch:
-    """Noise of so many samples, and texts of so many letters as are said in that time."""
+def recordings(samples: Sequence[int], vocab_size: int, rate: float = LETTERS) -> Batch:
+    """Noise of so many samples, and texts of as many tokens as are said in that time, `rate` a second."""
     generator = torch.Generator().manual_seed(0)
     audio = [0.1 * torch.randn(each, generator=generator) for each in samples]
-    counts = [max(1, round(LETTERS * each / SAMPLE_RATE)) for each in samples]
+    counts = [max(1, round(rate * each / SAMPLE_RATE)) for each in samples]
     return (audio, [torch.randint(vocab_size, (count,), generator=generator) for count in counts]), None
 
 
-def padded_recordings(samples: Sequence[int], vocab_size: int) -> Batch:
+def padded_recordings(samples: Sequence[int], vocab_size: int, rate: float = LETTERS) -> Batch:
     """The same as one batch."""
-    return collate(*recordings(samples, vocab_size)[0]), None
+    return collate(*recordings(samples, vocab_size, rate)[0]), None
 
 
 def conformer_case(
@@ -120,6 +131,64 @@ def conformer_case(
         loss=None,
         modes=("train",),
         peer_products=conformer_products(samples, sizes),
+    )
+
+
+def whisper_products(samples: Sequence[int], tokens: int, sizes: Sizes, *, padded: bool) -> tuple[Product, ...]:
+    """The matrix products of a Whisper on utterances of so many samples and texts of so many tokens at most.
+
+    Args:
+        samples: Of each utterance.
+        tokens: Of the longest text, with prompt and end.
+        sizes: The model's sizes.
+        padded: Whether utterances are 30 s and texts 448 tokens, all computed; else the encoder computes what is there.
+    """
+    width, layers, batch, ffn = sizes.width, sizes.layers, len(samples), sizes.ffn_dim
+    most = 30 * SAMPLE_RATE
+    frames = [most // 160 if padded else -(-each // 160) for each in samples]
+    mels = min(max(frames) * 160 + 400, most) // 160 + 1
+    lengths = [-(-each // 2) for each in frames]
+    memory, texts = batch * max(lengths), batch * (MOST_TOKENS if padded else tokens)
+    products = [
+        Product(batch * mels, 201, 80, input_grad=False, weight_grad=False),
+        Product(batch * max(frames), 3 * 80, width, input_grad=False),
+        Product(memory, 3 * width, width),
+        Product(sum(lengths), width, width, repeat=4 * layers),
+        Product(sum(lengths), width, ffn, repeat=2 * layers),
+        # The decoder: its own query, key, value and output, then query and output at the memory, key and value of it.
+        Product(texts, width, width, repeat=6 * layers),
+        Product(memory, width, width, repeat=2 * layers),
+        Product(texts, width, ffn, repeat=2 * layers),
+        Product(texts, width, sizes.vocab_size + NUM_SPECIAL),
+    ]
+    for length in lengths:
+        products += attention_products(1, length, length, width, sizes.heads, layers)
+    for keys in (texts // batch, max(lengths)):
+        products += attention_products(batch, texts // batch, keys, width, sizes.heads, layers)
+    return tuple(products)
+
+
+def whisper_case(name: str, *, utterances: int, shortest: float, longest: float, listed: bool, **numbers: int) -> Case:
+    """A train step of Whisper on utterances of evenly spaced lengths, beside transformers' on its windows of 30 s."""
+    sizes = Sizes(**numbers, dropout=0.0)
+    samples = [round(SAMPLE_RATE * each) for each in np.linspace(shortest, longest, utterances)]
+    tokens = max(1, round(TOKENS * max(samples) / SAMPLE_RATE)) + 2
+    products = whisper_products(samples, tokens, sizes, padded=False)
+    return Case(
+        name=name,
+        title=f"Whisper, width {sizes.width}, {sizes.layers}+{sizes.layers} layers, {sizes.heads} heads, {utterances} "
+        f"utterances of {shortest:g} to {longest:g} s, {TOKENS:g} tokens a second, from audio on: ours computes what "
+        f"is there, the peer, as published, windows of 30 s and texts of {MOST_TOKENS} tokens",
+        peer_name="transformers",
+        ours=partial(WhisperRecogniser, sizes),
+        peer=partial(PublishedWhisper, sizes),
+        batch=partial(padded_recordings, samples, sizes.vocab_size, TOKENS),
+        products=products,
+        ours_products=products,
+        listed=listed,
+        loss=None,
+        modes=("train",),
+        peer_products=whisper_products(samples, tokens, sizes, padded=True),
     )
 
 
@@ -192,12 +261,15 @@ def epoch_case(
 
 
 _SIZES = {"vocab_size": 30, "width": 256, "heads": 4, "layers": 6, "ffn_dim": 1024, "listed": True}
+_WHISPER = {"vocab_size": 50_256, "width": 384, "heads": 6, "layers": 4, "ffn_dim": 1536, "listed": True}
 _TINY = {"vocab_size": 5, "width": 16, "heads": 2, "layers": 2, "ffn_dim": 24, "listed": False}  # for the tests
 
 SPEECH_CASES: tuple[Case, ...] = (
     conformer_case("conformer", utterances=8, shortest=1.0, longest=10.0, **_SIZES),
     epoch_case("epoch", log_normal, utterances=128, size=16, **_SIZES),
     epoch_case("epoch_uniform", uniform, utterances=64, size=16, **_SIZES),
+    whisper_case("whisper", utterances=8, shortest=1.0, longest=10.0, **_WHISPER),
     conformer_case("test_conformer", utterances=3, shortest=0.3, longest=1.0, **_TINY),
+    whisper_case("test_whisper", utterances=2, shortest=0.5, longest=1.0, **_TINY),
     epoch_case("test_epoch", log_normal, utterances=6, size=3, **_TINY),
 )

@@ -1,11 +1,13 @@
-"""torchaudio's Conformer, and our own recogniser on padded batches: what packed recognition is held against."""
+"""torchaudio's Conformer, transformers' Whisper, our own recogniser on padded batches: what ours is held against."""
 
 from torch import Tensor, nn
 from torchaudio.models import Conformer
 
 from core.masks import padding_mask
 from tasks.asr.features import Audio, Lengths, without_silent
-from tasks.benchmark.speed.speech import Sizes, Tokens, answer, make_asr
+from tasks.asr.losses import NOTHING, shift
+from tasks.asr.whisper import WhisperLogMel
+from tasks.benchmark.speed.speech import MOST_TOKENS, NUM_SPECIAL, SAMPLE_RATE, Sizes, Tokens, answer, make_asr
 
 KERNEL_SIZE = 31
 """Frames that a Conformer's depthwise convolution sees (Gulati et al. 2020)."""
@@ -54,3 +56,45 @@ class PublishedConformer(nn.Module):
         x, frames = self.subsampling(*self.features(audio, without_silent(audio, audio_lengths)))
         x, _ = self.conformer(x, frames)
         return answer(self.ctc_head(x).log_softmax(-1), frames, tokens, token_lengths, training=self.training)
+
+
+class PublishedWhisper(nn.Module):
+    """transformers' Whisper on windows of 30 s and texts of 448 tokens, as it is published: it takes no other windows.
+
+    Args:
+        sizes: The model's sizes.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+        stacks = {
+            f"{stack}_{part}": value
+            for stack in ("encoder", "decoder")
+            for part, value in {
+                "layers": sizes.layers,
+                "attention_heads": sizes.heads,
+                "ffn_dim": sizes.ffn_dim,
+            }.items()
+        }
+        end = sizes.vocab_size
+        ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end) | {
+            "decoder_start_token_id": end + 1
+        }
+        config = WhisperConfig(
+            vocab_size=end + NUM_SPECIAL, d_model=sizes.width, dropout=sizes.dropout, **stacks, **ends
+        )
+        self.features = WhisperLogMel(SAMPLE_RATE)
+        self.whisper = WhisperForConditionalGeneration(config)
+        self.prompt, self.end = [end + 1, end + 2], end
+
+    def forward(self, audio: Audio, audio_lengths: Lengths, tokens: Tokens, token_lengths: Lengths) -> Tensor:
+        """The loss in training, else the logits of 448 tokens."""
+        x, _ = self.features(audio, audio_lengths)
+        given, labels = shift(tokens, token_lengths, self.prompt, self.end)
+        rest = MOST_TOKENS - given.shape[1]
+        given = nn.functional.pad(given, (0, rest), value=self.end)
+        labels = nn.functional.pad(labels, (0, rest), value=NOTHING) if self.training else None
+        output = self.whisper(input_features=x.mT, decoder_input_ids=given, labels=labels, use_cache=False)
+        return output.loss if self.training else output.logits

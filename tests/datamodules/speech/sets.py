@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 RATE = 8000
 
@@ -41,3 +42,16 @@ def write_manifest(root: Path, parts: dict[str, list[tuple[float, str]]]) -> Pat
             lines.append(json.dumps({"audio": audio, "text": text}))
         (root / f"{part}.jsonl").write_text("\n".join(lines))
     return root
+
+
+def write_tokenizer(path: Path, size: int = 300) -> Tokenizer:
+    """Writes a `tokenizer.json` as Whisper's: pieces of bytes, and special tokens behind them."""
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=alphabet, special_tokens=[])
+    library.train_from_iterator([" one two three naïve 日本 one two"] * 3, trainer)
+    library.add_special_tokens(["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"])
+    library.save(str(path))
+    return library

@@ -149,6 +149,7 @@ ARGUMENTS = [
     ({"speeds": [1, 3]}, r"speeds=\[1, 3\] must be between"),
     ({"cache_bytes": -1}, "cache_bytes=-1 must not"),
     ({"num_subwords": 0}, "num_subwords=0 must be positive"),
+    ({"num_subwords": 9, "tokenizer_file": "t.json"}, r"num_subwords=9 and tokenizer_file=t\.json: give one"),
 ]
 
 

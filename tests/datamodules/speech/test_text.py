@@ -106,5 +106,5 @@ def test_few_subwords_are_refused_and_few_texts_make_fewer():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match="'words' is unknown; known are characters, bpe"):
+    with pytest.raises(ValueError, match="'words' is unknown; known are characters, bpe, bytes"):
         restore_tokenizer({"vocabulary": [], "tokenizer": {"kind": "words"}})

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.functional import forced_align
 
-from tasks.asr.alignment import REACH, Word, align, fit_to_sound, split_words, spread
+from tasks.asr.alignment import REACH, Word, align, fit_to_sound, joined, split_words, spread
 
 VOCABULARY = ["a", "b", " ", " the"]
 BLANK = len(VOCABULARY)
@@ -73,6 +73,16 @@ def test_words_are_those_of_the_text(pieces):
     for word, indices in words:
         assert set(word) <= set("".join(pieces[index] for index in indices))
         assert indices == sorted(set(indices))
+
+
+def test_pieces_may_hold_parts_of_characters():
+    """As those of byte-level tokenizers do."""
+    assert split_words([" na", "\udcc3", "\udcaf", "ve \udce6", "\udc97\udca5"]) == [
+        ("naïve", [0, 1, 2, 3]),
+        ("日", [3, 4]),
+    ]
+    assert joined([" a", "\udcc3"]) == "a\ufffd"
+    assert [word.text for word in spread(["\udcc3", "\udcaf b"], 2.0)] == ["ï", "b"]
 
 
 def bursts(*spans, seconds=2.0, rate=8000):

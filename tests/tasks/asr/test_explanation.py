@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from tasks.asr.explanation import POSTERIORS, Explanation, cross_attention, ctc_
 from tasks.asr.features import LogMel
 from tasks.asr.joining import Window
 from tasks.asr.model import ASR
+from tasks.asr.tokens import TokenEmbedding
 from tests.tasks.asr.helpers import LENGTHS, RATE, VOCABULARY, WIDTH, asr, speech
 
 BLANK = len(VOCABULARY)
@@ -33,16 +35,17 @@ def weights_by_hand(model, encoded, text):
     hook = mechanism.register_forward_pre_hook(lambda _, args: seen.update(q=args[0], k=args[1]))
     rows = []
     for count in range(len(text)):
-        model.token_logits(torch.tensor([[BLANK, *text[:count]]]), encoded)
+        model.token_logits(torch.tensor([[*model.tokens.prompt, *text[:count]]]), encoded)
         scores = seen["q"][0, :, -1:] @ seen["k"][0].mT / seen["q"].shape[-1] ** 0.5
         rows.append(scores.softmax(-1).mean(0)[0])
     hook.remove()
     return torch.stack(rows)
 
 
+@pytest.mark.parametrize("prompt", [[BLANK], [BLANK + 1, BLANK + 2]])
 @torch.no_grad()
-def test_a_tokens_weights_are_those_of_the_query_that_says_it_alone_and_in_a_batch():
-    model = asr().eval()
+def test_a_tokens_weights_are_those_of_the_query_that_says_it_alone_and_in_a_batch(prompt):
+    model = asr(tokens=partial(TokenEmbedding, num_special=3, prompt=prompt)).eval()
     audio, samples = speech(*LENGTHS)
     audio[1, LENGTHS[1] :] = torch.nan
     heard = cross_attention(model, model.encode(audio, samples), TEXTS)

@@ -60,7 +60,7 @@ def test_a_batch_of_nothing_to_learn_has_a_loss_of_zero_with_gradients():
     logits = torch.randn(2, 4, 3, requires_grad=True)
     nothing, lengths = torch.zeros(2).bool(), torch.tensor([2, 1])
     tokens = torch.zeros(2, 2).long()
-    _, labels = shift(tokens, lengths, 2)
+    _, labels = shift(tokens, lengths, [2], 2)
     loss = ctc_loss(logits.log_softmax(-1), torch.tensor([4, 4]), tokens, lengths, nothing)
     loss = loss + token_loss(logits[:, :3], labels, nothing)
     assert loss == 0
@@ -84,7 +84,7 @@ def test_utterances_of_no_frames_or_no_text_have_a_finite_loss():
 def test_the_decoders_loss_is_torchs_mean_over_what_counts(smoothing):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 4, 5, generator=generator)
-    _, labels = shift(torch.tensor([[1, 2, 3], [1, 0, 0], [2, 2, 0]]), torch.tensor([3, 1, 2]), 4)
+    _, labels = shift(torch.tensor([[1, 2, 3], [1, 0, 0], [2, 2, 0]]), torch.tensor([3, 1, 2]), [4], 4)
     assert labels.tolist() == [[1, 2, 3, 4], [1, 4, -100, -100], [2, 2, 4, -100]]
     loss = token_loss(logits, labels, torch.tensor([True, True, False]), smoothing)
     expected = torch.nn.functional.cross_entropy(

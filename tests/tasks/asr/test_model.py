@@ -1,5 +1,8 @@
 """The recogniser: padding changes nothing, every part learns, what does not fit is refused."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from core import Decoder, Encoder, RotaryPositionalEncoding
 from tasks.asr.features import SpecAugment
 from tasks.asr.model import ASR
 from tasks.asr.subsampling import ConvSubsampling
+from tasks.asr.tokens import TokenEmbedding
 from tests.core.helpers import ATTENTIONS, with_each
 from tests.tasks.asr.helpers import LENGTHS, RATE, VOCABULARY, WIDTH, asr, speech
 
@@ -52,18 +56,18 @@ def test_rotary_positions_in_place_of_sinusoidal_ones():
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=4),
-    st.integers(1, 3),
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
     st.integers(0, 2),
     st.sampled_from([1, 3, 5]),
 )
-def test_subsampling_has_exact_lengths_alone_and_padded(lengths, stages, blocks, kernel):
+def test_subsampling_has_exact_lengths_alone_and_padded(lengths, strides, blocks, kernel):
     torch.manual_seed(0)
-    subsampling = ConvSubsampling(4, 6, num_stages=stages, num_blocks=blocks, kernel_size=kernel)
+    subsampling = ConvSubsampling(4, 6, strides=strides, num_blocks=blocks, kernel_size=kernel)
     for block in subsampling.blocks:
         torch.nn.init.ones_(block.norm.bias)  # so that a norm makes something of padding
     x, frames = torch.randn(len(lengths), max(lengths), 4), torch.tensor(lengths)
     shorter, left = subsampling(x, frames)
-    assert left.tolist() == [-(-length // 2**stages) for length in lengths]
+    assert left.tolist() == [-(-length // math.prod(strides)) for length in lengths]
     assert subsampling.lengths(frames).tolist() == left.tolist()
     for number, length in enumerate(lengths):
         alone, _ = subsampling(x[number : number + 1, :length], frames[number : number + 1])
@@ -74,7 +78,7 @@ def test_subsampling_has_exact_lengths_alone_and_padded(lengths, stages, blocks,
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("tied", [True, False])
 def test_gradients_reach_every_parameter(weight, tied):
-    model = asr(weight, tied=tied, spec_augment=SpecAugment())
+    model = asr(weight, tokens=partial(TokenEmbedding, tied=tied), spec_augment=SpecAugment())
     audio, samples = speech(*LENGTHS)
     encoded = model.encode(audio, samples)
     loss = torch.zeros(())
@@ -91,9 +95,9 @@ def test_gradients_reach_every_parameter(weight, tied):
 
 def test_ctc_alone_has_no_decoder_and_the_decoder_alone_no_ctc():
     ctc, both, attention = asr(0.0), asr(0.5), asr(1.0)
-    assert not [name for name, _ in ctc.named_parameters() if name.startswith(("decoder", "embedding", "output"))]
+    assert not [name for name, _ in ctc.named_parameters() if name.startswith(("decoder", "tokens"))]
     assert not [name for name, _ in attention.named_parameters() if name.startswith("ctc_head")]
-    assert both.output_head.weight is both.embedding.weight
+    assert both.tokens.head.weight is both.tokens.embedding.weight
     audio, samples = speech(800)
     with pytest.raises(ValueError, match=r"attention_weight=1\.0"):
         attention(audio, samples)
@@ -120,7 +124,8 @@ def test_step_by_step_with_a_cache_is_all_at_once():
         (lambda: _of(None), "needs a decoder"),
         (lambda: _of(Decoder(8, 2, 1)), "width 8"),
         (lambda: _of(Decoder(16, 2, 1, cross_attention=None)), "encoder-decoder attention"),
-        (lambda: ConvSubsampling(8, 8, num_stages=0), "num_stages=0"),
+        (lambda: ConvSubsampling(8, 8, strides=[2, 0]), r"strides=\[2, 0\]"),
+        (lambda: ConvSubsampling(8, 8, strides=[]), r"strides=\[\]"),
         (lambda: ConvSubsampling(8, 8, num_blocks=-1), "num_blocks=-1"),
         (lambda: ConvSubsampling(8, 8, kernel_size=4), "kernel_size=4"),
     ],

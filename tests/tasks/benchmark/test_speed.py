@@ -24,7 +24,7 @@ from tasks.benchmark.speed.speech_peers import PaddedRecogniser, PublishedConfor
 from tasks.detr.pretrained import load_pretrained
 from tasks.memory import keep_freed_memory
 
-SLOW = ("decoding1", "decoding8", "epoch", "epoch_uniform")
+SLOW = ("decoding1", "decoding8", "epoch", "epoch_uniform", "whisper")
 """With the counter they take up to a minute; their small cases have the same products."""
 ALL_CASES = [case for cases in CASES.values() for case in cases if case.name not in SLOW]
 

@@ -381,7 +381,7 @@ def test_what_is_no_detr_is_one_line(published, tmp_path):
     for name, message in {
         "absent.pth": "no such file",
         "other.pth": "not a DETR's checkpoint",
-        "two.pth": r"several models: a\., b\.",
+        "two.pth": r"several models: a\.model\., b\.model\.",
     }.items():
         with pytest.raises(ValueError, match=message) as caught:
             load_pretrained(model, str(tmp_path / name))

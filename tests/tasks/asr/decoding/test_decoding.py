@@ -1,5 +1,6 @@
 """Every way of decoding: exact where the beam is wide enough, the same alone and in a batch, and it always ends."""
 
+from functools import partial
 from itertools import groupby, product
 
 import pytest
@@ -9,6 +10,7 @@ from tasks.asr.decoding import AttentionBeam, AttentionGreedy, CTCBeam, CTCGreed
 from tasks.asr.decoding.prefix import PrefixScores
 from tasks.asr.decoding.search import repeating
 from tasks.asr.model import Encoded
+from tasks.asr.tokens import TokenEmbedding
 from tests.core.helpers import ATTENTIONS, CAUSAL, randomise, with_each
 from tests.tasks.asr.helpers import LENGTHS, asr, speech
 
@@ -112,7 +114,7 @@ def chatty(vocab_size, seed):
     """Random weights that do not end soon, so that hypotheses change places for a while."""
     model = asr(vocab_size=vocab_size).eval()
     randomise(model, seed)
-    model.output_head.bias[vocab_size] -= 6.0
+    model.tokens.head.bias[vocab_size] -= 6.0
     return model
 
 
@@ -205,10 +207,10 @@ def test_nothing_to_hear_gives_an_empty_text(decoding, lengths):
 
 def stubborn(token: int, vocab_size: int = 4):
     """A model whose decoder always says the same token."""
-    model = asr(1.0, vocab_size=vocab_size, tied=False).eval()
-    model.output_head.weight.zero_()
-    model.output_head.bias.zero_()
-    model.output_head.bias[token] = 50.0
+    model = asr(1.0, vocab_size=vocab_size, tokens=partial(TokenEmbedding, tied=False)).eval()
+    model.tokens.head.weight.zero_()
+    model.tokens.head.bias.zero_()
+    model.tokens.head.bias[token] = 50.0
     return model
 
 
