@@ -24,6 +24,18 @@ class Errors(NamedTuple):
         return self.edits / self.length if self.length else float(self.edits)
 
 
+class Edges(NamedTuple):
+    """How far starts and ends of words are from where they truly are.
+
+    Attributes:
+        off: Sum of the distances, in seconds.
+        number: Of starts and ends.
+    """
+
+    off: float = 0.0
+    number: int = 0
+
+
 class Utterance(NamedTuple):
     """One utterance's reference and transcript, and where they differ."""
 
@@ -32,6 +44,7 @@ class Utterance(NamedTuple):
     transcript: str
     words: Errors
     characters: Errors
+    edges: Edges = Edges()
 
 
 class TranscriptEvaluation:
@@ -43,16 +56,24 @@ class TranscriptEvaluation:
     def __init__(self) -> None:
         self._utterances: dict[str, Utterance] = {}
 
-    def update(self, names: Sequence[str], references: Sequence[str], transcripts: Sequence[str]) -> None:
+    def update(
+        self,
+        names: Sequence[str],
+        references: Sequence[str],
+        transcripts: Sequence[str],
+        edges: Sequence[Edges] | None = None,
+    ) -> None:
         """Takes utterances in; one that comes twice, as where processes share an uneven number of them, counts once.
 
         Args:
             names: What tells the utterances apart.
             references: What was said.
             transcripts: What was recognised.
+            edges: How far the words of each are from their true times, if these are known.
         """
-        for name, reference, transcript in zip(names, references, transcripts, strict=True):
-            self._utterances[name] = compare(name, reference, transcript)
+        edges = [Edges()] * len(names) if edges is None else edges
+        for name, reference, transcript, each in zip(names, references, transcripts, edges, strict=True):
+            self._utterances[name] = compare(name, reference, transcript)._replace(edges=each)
 
     def gather(self) -> list[Utterance]:
         """The utterances of all processes, by name."""
@@ -80,15 +101,37 @@ def compare(name: str, reference: str, transcript: str) -> Utterance:
     return Utterance(name, reference, transcript, words, characters)
 
 
+def compare_times(found: Sequence[tuple[str, float, float]], true: Sequence[tuple[str, float, float]]) -> Edges:
+    """Compares the times of words that were all recognised; other words have none to compare with.
+
+    Args:
+        found: Each word, its start and its end, in seconds.
+        true: The same as it was said.
+
+    >>> compare_times([("one", 0.25, 0.5)], [("one", 0.0, 1.0)])
+    Edges(off=0.75, number=2)
+    """
+    if [word for word, *_ in found] != [word for word, *_ in true]:
+        return Edges()
+    pairs = [pair for one, other in zip(found, true, strict=True) for pair in zip(one[1:], other[1:], strict=True)]
+    return Edges(sum(abs(one - other) for one, other in pairs), len(pairs))
+
+
 def error_rates(utterances: Sequence[Utterance]) -> dict[str, float]:
-    """`wer` and `cer` of all of them together; nothing if there are none."""
+    """`wer` and `cer` of all of them together; nothing if there are none.
+
+    `word_time_error` is the mean distance, in seconds, of words' starts and ends from the true ones, where these are
+    known.
+    """
     if not utterances:
         return {}
     of_words, of_characters = ([getattr(each, name) for each in utterances] for name in ("words", "characters"))
-    return {
+    rates = {
         name: Errors(sum(each.edits for each in errors), sum(each.length for each in errors)).rate
         for name, errors in (("wer", of_words), ("cer", of_characters))
     }
+    count = sum(each.edges.number for each in utterances)
+    return rates | ({"word_time_error": sum(each.edges.off for each in utterances) / count} if count else {})
 
 
 def describe_worst(utterances: Sequence[Utterance], count: int = 10) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tasks.asr import report
 from tasks.asr.alignment import Word, align, fit_to_sound, joined, spread
 from tasks.asr.decoding import AttentionGreedy, CTCGreedy, Decoding
-from tasks.asr.evaluation import TranscriptEvaluation, describe_worst, error_rates
+from tasks.asr.evaluation import TranscriptEvaluation, compare_times, describe_worst, error_rates
 from tasks.asr.explanation import explain, save_explanations
 from tasks.asr.feasibility import Infeasible, needed_frames
 from tasks.asr.joining import Window
@@ -195,8 +195,14 @@ class ASRModule(TaskModule):
     def _evaluate(self, batch: dict[str, Any], stage: str, decoding: Decoding) -> None:
         encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
         self._loss(encoded, batch, stage)
-        found = [self.text(each.tokens) for each in decoding(self.asr, encoded)]
-        self.evaluation.update(batch["name"], batch["text"], found)
+        found = [each.tokens for each in decoding(self.asr, encoded)]
+        edges = None
+        if stage == "test" and "words" in batch and self.asr.ctc_head is not None:
+            durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
+            heard = self._words(encoded, found, batch["audio"], durations)
+            times = [[(word.text, word.start, word.end) for word in words] for words in heard]
+            edges = [compare_times(*pair) for pair in zip(times, batch["words"], strict=True)]
+        self.evaluation.update(batch["name"], batch["text"], [self.text(tokens) for tokens in found], edges)
 
     def _log_rates(self, stage: str) -> None:
         utterances = self.evaluation.gather()

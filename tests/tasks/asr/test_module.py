@@ -10,6 +10,7 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
 from tasks.asr.decoding import CTCBeam, JointBeam
+from tasks.asr.evaluation import error_rates
 from tasks.asr.module import ASRModule
 from tasks.build import TaskParser, add_model_arguments, build
 from tasks.checkpoint import load
@@ -107,6 +108,14 @@ def test_it_learns_a_batch_by_heart(weight):
         if all(each == learnt["text"] for each in found):
             break
     assert found == [learnt["text"]] * len(decodings)
+    if weight < 1:
+        durations = (learnt["audio_lengths"] / RATE).tolist()
+        with torch.inference_mode():
+            tokens = [each.tokens for each in module.greedy(module.asr, encoded)]
+            heard = module._words(encoded, tokens, learnt["audio"], durations)
+            learnt["words"] = [[(word.text, word.start + 0.1, word.end) for word in words] for words in heard]
+            module._evaluate(learnt, "test", module.greedy)
+        assert error_rates(module.evaluation.gather())["word_time_error"] == pytest.approx(0.05)
 
 
 def test_gradients_are_finite_where_nothing_can_be_learnt():
