@@ -85,9 +85,10 @@ def chosen_cases(task: str, size: str) -> tuple[Case, ...]:
     """The cases of a task that go by a name; `all` are those that are listed."""
     if task not in CASES:
         raise UsageError(f"--task {task!r} has no benchmark; there are {', '.join(CASES)}")
-    cases = tuple(case for case in CASES[task] if case.name == size or (size == "all" and case.listed))
+    every = CASES[task]()
+    cases = tuple(case for case in every if case.name == size or (size == "all" and case.listed))
     if not cases:
-        names = [case.name for case in CASES[task] if case.listed]
+        names = [case.name for case in every if case.listed]
         raise UsageError(f"--size {size!r} is not a size of {task}; there are {', '.join(names)} and all")
     return cases
 

@@ -26,9 +26,9 @@ from tasks.memory import keep_freed_memory
 
 SLOW = ("decoding1", "decoding8", "epoch", "epoch_uniform", "whisper")
 """With the counter they take up to a minute; their small cases have the same products."""
-ALL_CASES = [case for cases in CASES.values() for case in cases if case.name not in SLOW]
+ALL_CASES = [case for cases in CASES.values() for case in cases() if case.name not in SLOW]
 
-TINY = CASES["vit"][-1]
+TINY = CASES["vit"]()[-1]
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -139,7 +139,7 @@ def test_ratios_are_taken_inside_the_rounds():
     assert said[1].startswith("timm needs less memory at test train: 2.0 MiB")
 
 
-@pytest.mark.parametrize("case", [case for case in CASES["detr"] if not case.listed], ids=lambda case: case.peer_name)
+@pytest.mark.parametrize("case", [case for case in CASES["detr"]() if not case.listed], ids=lambda case: case.peer_name)
 def test_detr_and_its_peer_compute_the_same(case: Case, tmp_path: Path):
     """Logits, boxes, loss and gradients. transformers' norms twice between layers: norms stay as they start."""
     torch.manual_seed(0)
@@ -221,7 +221,7 @@ def published_name(name: str) -> str:
 def test_the_share_of_matching_is_told():
     times = {"ours": [10.0], "peer": [20.0], "floor": [5.0], "matching": [0.5]}
     results = [{"times_ms": times, "peak_mib": {"ours": 1.0, "peer": 2.0}, "square_gflops": [100.0]}]
-    row = summarise(CASES["detr"][-1], "train", results)
+    row = summarise(CASES["detr"]()[-1], "train", results)
     assert row["share"]["matching"]["median"] == 0.05
     assert "matching takes 5.0% of our step at test_by_hand train" in notes(report_of(row))
 
