@@ -1,5 +1,7 @@
 """torchaudio's Conformer, transformers' Whisper, our own recogniser on padded batches: what ours is held against."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torchaudio.models import Conformer
 
@@ -69,21 +71,19 @@ class PublishedWhisper(nn.Module):
         super().__init__()
         from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-        stacks = {
-            f"{stack}_{part}": value
-            for stack in ("encoder", "decoder")
-            for part, value in {
-                "layers": sizes.layers,
-                "attention_heads": sizes.heads,
-                "ffn_dim": sizes.ffn_dim,
-            }.items()
-        }
         end = sizes.vocab_size
-        ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end) | {
-            "decoder_start_token_id": end + 1
+        sides = {"layers": sizes.layers, "attention_heads": sizes.heads, "ffn_dim": sizes.ffn_dim}
+        stacks: dict[str, Any] = {
+            f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in sides.items()
         }
+        ends: dict[str, Any] = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end)
         config = WhisperConfig(
-            vocab_size=end + NUM_SPECIAL, d_model=sizes.width, dropout=sizes.dropout, **stacks, **ends
+            vocab_size=end + NUM_SPECIAL,
+            d_model=sizes.width,
+            dropout=sizes.dropout,
+            decoder_start_token_id=end + 1,
+            **stacks,
+            **ends,
         )
         self.features = WhisperLogMel(SAMPLE_RATE)
         self.whisper = WhisperForConditionalGeneration(config)
