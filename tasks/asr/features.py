@@ -81,7 +81,7 @@ class MelFeatures(nn.Module, ABC):
 
 
 class LogMel(MelFeatures):
-    """Logarithm of the power in mel bands, each band normalised over the utterance's own frames.
+    """Logarithm of the power in mel bands, normalised over the utterance's own frames.
 
     An utterance of n samples has `ceil(n / hop)` frames; frame t is centred on samples `t * hop` to `(t + 1) * hop`,
     and beyond both ends of an utterance are zeros. So its features are the same alone and padded.
@@ -91,6 +91,8 @@ class LogMel(MelFeatures):
         num_mels: Number of mel bands.
         window: Length of the Hann window, in seconds.
         hop: From one frame to the next, in seconds.
+        per_band: Whether each band is normalised by itself, which takes out what room and microphone do; else all of
+            them together, which leaves an utterance of one word its mean spectrum.
 
     Raises:
         ValueError: If an argument is not positive, the hop exceeds the window, or there are more bands than the
@@ -101,7 +103,9 @@ class LogMel(MelFeatures):
     (torch.Size([1, 101, 80]), [101])
     """
 
-    def __init__(self, sample_rate: int, *, num_mels: int = 80, window: float = 0.025, hop: float = 0.01) -> None:
+    def __init__(
+        self, sample_rate: int, *, num_mels: int = 80, window: float = 0.025, hop: float = 0.01, per_band: bool = True
+    ) -> None:
         if sample_rate < 1 or num_mels < 1:
             raise ValueError(f"sample_rate={sample_rate} and num_mels={num_mels} must be at least 1")
         hop_length, win_length = round(hop * sample_rate), round(window * sample_rate)
@@ -112,6 +116,7 @@ class LogMel(MelFeatures):
             )
         n_fft = 1 << (win_length - 1).bit_length()
         super().__init__(sample_rate, num_mels, n_fft=n_fft, win_length=win_length, hop_length=hop_length, center=False)
+        self.per_band = per_band
         bands: Tensor = self.mel.mel_scale.get_buffer("fb")
         if not bool(bands.any(0).all()):
             raise ValueError(f"num_mels={num_mels} are more than window={window} tells apart at {sample_rate} Hz")
@@ -126,15 +131,22 @@ class LogMel(MelFeatures):
         after = (frames - 1) * self.hop_length + self.n_fft - before - audio.shape[1]
         with torch.autocast(audio.device.type, enabled=False):
             power = self.mel(nn.functional.pad(audio.float(), (before, after)))
-        return normalise((power + FLOOR).log().transpose(1, 2), lengths), lengths
+        return normalise((power + FLOOR).log().transpose(1, 2), lengths, per_band=self.per_band), lengths
 
 
-def normalise(x: Features, lengths: Lengths) -> Features:
-    """Gives each utterance's features mean 0 and variance 1 over its own frames, and zeros in padding."""
+def normalise(x: Features, lengths: Lengths, *, per_band: bool = True) -> Features:
+    """Gives each utterance's features mean 0 and variance 1 over its own frames, and zeros in padding.
+
+    Args:
+        x: The features.
+        lengths: Frames of each utterance.
+        per_band: Whether each band by itself, or all of them together.
+    """
     padding = padding_mask(lengths, x.shape[1])[..., None]
-    count = lengths.clamp(min=1)[:, None, None]
-    x = x - x.masked_fill(padding, 0.0).sum(1, keepdim=True) / count
-    variance = x.square().masked_fill(padding, 0.0).sum(1, keepdim=True) / count
+    axes, values = (1, 1) if per_band else ((1, 2), x.shape[2])
+    count = lengths.clamp(min=1)[:, None, None] * values
+    x = x - x.masked_fill(padding, 0.0).sum(axes, keepdim=True) / count
+    variance = x.square().masked_fill(padding, 0.0).sum(axes, keepdim=True) / count
     return (x / (variance.sqrt() + 1e-3)).masked_fill(padding, 0.0)
 
 

@@ -9,18 +9,19 @@ from tasks.asr.features import LogMel, SpecAugment, without_silent
 from tests.tasks.asr.helpers import RATE, speech
 
 LOG_MEL = LogMel(RATE, num_mels=20)
+JOINT = LogMel(RATE, num_mels=20, per_band=False)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 1200), min_size=1, max_size=4), st.integers(0, 300))
-def test_an_utterance_has_the_same_features_alone_and_padded(lengths, extra):
+@given(st.lists(st.integers(0, 1200), min_size=1, max_size=4), st.integers(0, 300), st.sampled_from([LOG_MEL, JOINT]))
+def test_an_utterance_has_the_same_features_alone_and_padded(lengths, extra, log_mel):
     audio, samples = speech(*lengths)
     padded = torch.nn.functional.pad(audio, (0, extra), value=torch.nan)
-    features, frames = LOG_MEL(padded, samples)
+    features, frames = log_mel(padded, samples)
     assert frames.tolist() == [-(-length // 80) for length in lengths]
     assert features.shape == (len(lengths), max(frames.tolist()), 20)
     for number, length in enumerate(lengths):
-        alone, _ = LOG_MEL(audio[number : number + 1, :length], samples[number : number + 1])
+        alone, _ = log_mel(audio[number : number + 1, :length], samples[number : number + 1])
         torch.testing.assert_close(features[number, : frames[number]], alone[0], rtol=1e-4, atol=1e-4)
         assert not features[number, frames[number] :].any()
 
@@ -33,6 +34,9 @@ def test_they_are_the_logarithm_of_torchaudios_power_normalised():
     expected = (power + 1e-6).log()
     expected = (expected - expected.mean(0)) / (expected.std(0, correction=0) + 1e-3)
     torch.testing.assert_close(features[0], expected, rtol=1e-3, atol=1e-3)
+    together = (power + 1e-6).log()
+    together = (together - together.mean()) / (together.std(correction=0) + 1e-3)
+    torch.testing.assert_close(JOINT(audio, samples)[0][0], together, rtol=1e-3, atol=1e-3)
 
 
 def test_a_frame_is_centred_on_its_hop():
