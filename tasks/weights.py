@@ -2,16 +2,20 @@
 
 import logging
 import pickle
+import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from core import Decoder, DecoderLayer, Encoder, EncoderLayer
 from tasks.errors import first_line
 
 _log = logging.getLogger(__name__)
+_MECHANISM = re.compile(r"\.(cross_)?attention\.attention\.")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -73,6 +77,63 @@ def find_model(weights: Mapping[str, Tensor], marks: Mapping[str, str], source: 
     if len(found) > 1:
         raise ValueError(f"pretrained={source!r} holds several models: {', '.join(prefix for _, prefix in found)}")
     return found[0]
+
+
+def of_mechanism(name: str) -> bool:
+    """Whether a weight is of the mechanism inside a layer's `MultiHeadAttention`: another mechanism has others.
+
+    >>> of_mechanism("decoder.layers.0.cross_attention.attention.scale")
+    True
+    """
+    return _MECHANISM.search(name) is not None
+
+
+def stack_settings(weights: Mapping[str, Tensor], stack: str) -> dict[str, Any]:
+    """The arguments of an encoder or a decoder, as a model's weights show them; None where they do not.
+
+    Args:
+        weights: All weights of the model.
+        stack: `encoder` or `decoder`.
+    """
+    hidden = weights.get(f"{stack}.layers.0.feedforward.linear1.weight")
+    return {
+        f"{stack}.embed_dim": None if hidden is None else hidden.shape[1],
+        f"{stack}.ffn_dim": None if hidden is None else hidden.shape[0],
+        f"{stack}.num_layers": 1 + last_number(weights, rf"{stack}\.layers\.(\d+)\."),
+        f"{stack}.norm_first": f"{stack}.norm.weight" in weights,
+    }
+
+
+def stack_activation(stack: Encoder | Decoder) -> str:
+    """The name of an encoder's or a decoder's activation, which no weight shows."""
+    layer = stack.layers[0]
+    assert isinstance(layer, EncoderLayer | DecoderLayer)
+    return type(layer.feedforward.activation).__name__
+
+
+def last_number(weights: Iterable[str], pattern: str) -> int:
+    """The largest number that the pattern finds at the start of a name; -1 if it finds none."""
+    return max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
+
+
+def check_settings(own: Mapping[str, Any], theirs: Mapping[str, Any], source: str) -> None:
+    """Refuses in one line all arguments that a checkpoint needs otherwise.
+
+    Args:
+        own: The model's arguments by name.
+        theirs: The checkpoint's; what the model does not have is not compared.
+        source: Where the weights come from.
+
+    Raises:
+        ValueError: If one differs.
+    """
+    wrong = [
+        f"{name}={own[name]}, but the checkpoint has {value}"
+        for name, value in theirs.items()
+        if name in own and value != own[name]
+    ]
+    if wrong:
+        raise ValueError(f"pretrained={source!r} does not fit: {'; '.join(wrong)}")
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], fresh: set[str], source: str) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as _Library
@@ -63,16 +63,15 @@ class Tokenizer(ABC):
 
     Args:
         vocabulary: The piece that each token stands for.
-
     """
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
-        self._alphabet: frozenset[str] | None = frozenset("".join(vocabulary)) | {" "}
+        self._alphabet = frozenset("".join(vocabulary)) | {" "}
 
     def knows(self, character: str) -> bool:
         """Whether pieces can hold this character; others are left out of the tokens."""
-        return self._alphabet is None or character in self._alphabet
+        return character in self._alphabet
 
     def encode(self, text: str) -> list[int]:
         """Gives the tokens of a normalised text; `"".join(vocabulary[token] ...).strip()` is the text again."""
@@ -113,17 +112,38 @@ class CharacterTokenizer(Tokenizer):
         return [self._numbers[character] for character in text]
 
 
-class SubwordTokenizer(Tokenizer):
-    """Subword units by byte pair encoding over characters (Sennrich et al. 2016), a word's space at its beginning.
+class LibraryTokenizer(Tokenizer):
+    """Byte pair encoding by the library `tokenizers`; a text begins with a space.
 
     Args:
-        json: As the library `tokenizers` writes it.
+        json: As the library writes it.
     """
+
+    kind: ClassVar[str]
+    """What a checkpoint calls it."""
 
     def __init__(self, json: str) -> None:
         self._library = _Library.from_str(json)
-        pieces = (self._library.id_to_token(number) for number in range(self._library.get_vocab_size()))
-        super().__init__([piece or "" for piece in pieces])
+        pieces = (self._library.id_to_token(number) or "" for number in range(self._library.get_vocab_size()))
+        super().__init__(list(map(self._text_of, pieces)))
+
+    def _text_of(self, piece: str) -> str:
+        """The text that a piece of the library stands for."""
+        return piece
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Its kind, and itself as the library writes it."""
+        return {"kind": self.kind, "json": self._library.to_str()}
+
+    def _encode(self, text: str) -> list[int]:
+        return self._library.encode(f" {text}").ids
+
+
+class SubwordTokenizer(LibraryTokenizer):
+    """Subword units by byte pair encoding over characters (Sennrich et al. 2016), a word's space at its beginning."""
+
+    kind = "bpe"
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> "SubwordTokenizer":
@@ -142,31 +162,23 @@ class SubwordTokenizer(Tokenizer):
             raise ValueError(f"num_subwords={size} is less than the {characters} characters of the transcripts")
         return cls(library.to_str())
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """Its kind, and itself as the library writes it."""
-        return {"kind": "bpe", "json": self._library.to_str()}
 
-    def _encode(self, text: str) -> list[int]:
-        return self._library.encode(f" {text}").ids
-
-
-class ByteTokenizer(Tokenizer):
+class ByteTokenizer(LibraryTokenizer):
     """Byte pair encoding over bytes (Radford et al. 2019, section 2.2), as of GPT-2 and Whisper: it knows all text.
 
-    A text begins with a space, as Whisper's do. Pieces of text only: the file's special tokens are left out. A piece
-    is the text of its bytes; those that make no whole character stand in it as Python's "surrogateescape" has them, so
-    that of joined pieces `.encode("utf-8", "surrogateescape")` gives the bytes.
-
-    Args:
-        json: As the library `tokenizers` writes it; `read` gives one from a published file.
+    Pieces of text only: a file's special tokens are left out (`read`). A piece is the text of its bytes; those that
+    make no whole character stand in it as Python's "surrogateescape" has them, so that of joined pieces
+    `.encode("utf-8", "surrogateescape")` gives the bytes.
     """
 
-    def __init__(self, json: str) -> None:
-        self._library = _Library.from_str(json)
-        pieces = (self._library.id_to_token(number) or "" for number in range(self._library.get_vocab_size()))
-        super().__init__([bytes(map(_BYTES.__getitem__, piece)).decode("utf-8", "surrogateescape") for piece in pieces])
-        self._alphabet = None  # every character is bytes
+    kind = "bytes"
+
+    def _text_of(self, piece: str) -> str:
+        return bytes(map(_BYTES.__getitem__, piece)).decode("utf-8", "surrogateescape")
+
+    def knows(self, character: str) -> bool:  # noqa: ARG002
+        """Always: every character is bytes."""
+        return True
 
     @classmethod
     def read(cls, path: Path) -> "ByteTokenizer":
@@ -198,14 +210,6 @@ class ByteTokenizer(Tokenizer):
                 f"tokenizer_file={path} is no byte-level BPE as GPT-2's and Whisper's tokenizer.json: {reason}"
             ) from None
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """Its kind, and itself as the library writes it."""
-        return {"kind": "bytes", "json": self._library.to_str()}
-
-    def _encode(self, text: str) -> list[int]:
-        return self._library.encode(f" {text}").ids
-
 
 def restore_tokenizer(facts: Mapping[str, Any]) -> Tokenizer:
     """Rebuilds a tokenizer from `facts["tokenizer"]` and `facts["vocabulary"]`.
@@ -216,8 +220,7 @@ def restore_tokenizer(facts: Mapping[str, Any]) -> Tokenizer:
     state = facts["tokenizer"]
     if state["kind"] == "characters":
         return CharacterTokenizer(facts["vocabulary"])
-    if state["kind"] == "bpe":
-        return SubwordTokenizer(state["json"])
-    if state["kind"] == "bytes":
-        return ByteTokenizer(state["json"])
+    for tokenizer in (SubwordTokenizer, ByteTokenizer):
+        if state["kind"] == tokenizer.kind:
+            return tokenizer(state["json"])
     raise ValueError(f"tokenizer of kind {state['kind']!r} is unknown; known are characters, bpe, bytes")

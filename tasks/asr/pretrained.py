@@ -1,7 +1,6 @@
 """Pretrained weights for speech recognition: Whisper's as published, and those of earlier runs."""
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from core import DecoderLayer, EncoderLayer
 from core.pretrained.whisper import transformer_weights
-from tasks.weights import find_model, load_weights, read_weights
+from tasks.weights import (
+    check_settings,
+    find_model,
+    load_weights,
+    of_mechanism,
+    read_weights,
+    stack_activation,
+    stack_settings,
+)
 
 if TYPE_CHECKING:
     from tasks.asr.model import ASR
@@ -28,9 +34,6 @@ _RENAMED = {
     "proj_out.weight": "tokens.head.weight",
 } | {f"encoder.conv{i + 1}.{end}": f"subsampling.stages.{i}.{end}" for i in range(2) for end in ("weight", "bias")}
 """What stands beside the Transformer, as openai/whisper or transformers names it."""
-
-# Of the mechanism inside a layer's `MultiHeadAttention`: another mechanism has other parameters.
-_MECHANISM = re.compile(r"\.(cross_)?attention\.attention\.")
 
 
 def load_pretrained(model: "ASR", source: str) -> None:
@@ -63,7 +66,7 @@ def load_pretrained(model: "ASR", source: str) -> None:
     _check_settings(model, inside, source, is_published=kind == "published")
     own = model.state_dict()
     inside = {name: weight for name, weight in own.items() if name.startswith("features.")} | inside
-    fresh = {name for name in set(own) - set(inside) if name.startswith("ctc_head.") or _MECHANISM.search(name)}
+    fresh = {name for name in set(own) - set(inside) if name.startswith("ctc_head.") or of_mechanism(name)}
     load_weights(model, inside, fresh, source)
 
 
@@ -86,24 +89,15 @@ def _check_settings(model: "ASR", weights: Mapping[str, Tensor], source: str, *,
         own |= _hidden_settings(model)
         theirs |= dict.fromkeys((name for name in own if name.endswith(".activation")), "GELU")
         theirs |= {"features": "WhisperLogMel", "subsampling.strides": [1, 2], "tokens.scaled": False}
-    wrong = [
-        f"{name}={own[name]}, but the checkpoint has {value}"
-        for name, value in theirs.items()
-        if name in own and value != own[name]
-    ]
-    if wrong:
-        raise ValueError(f"pretrained={source!r} does not fit: {'; '.join(wrong)}")
+    check_settings(own, theirs, source)
 
 
 def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments, as a model's weights show them."""
     settings: dict[str, Any] = {}
     for stack in ("encoder", "decoder"):
-        hidden = weights.get(f"{stack}.layers.0.feedforward.linear1.weight")
-        depths = [int(match[1]) for name in weights if (match := re.match(rf"{stack}\.layers\.(\d+)\.", name))]
-        if hidden is not None:
-            settings |= {f"{stack}.embed_dim": hidden.shape[1], f"{stack}.num_layers": max(depths) + 1}
-            settings |= {f"{stack}.ffn_dim": hidden.shape[0], f"{stack}.norm_first": f"{stack}.norm.weight" in weights}
+        if f"{stack}.layers.0.feedforward.linear1.weight" in weights:
+            settings |= stack_settings(weights, stack)
     if (stem := weights.get("subsampling.stages.0.weight")) is not None:
         settings |= {"features.num_mels": stem.shape[1], "subsampling.kernel_size": stem.shape[2]}
     settings["position.num_positions"] = len(weights.get("position.weight", ()))
@@ -118,10 +112,9 @@ def _hidden_settings(model: "ASR") -> dict[str, Any]:
     """Those that no weight shows."""
     settings: dict[str, Any] = {"features": type(model.features).__name__}
     settings["subsampling.strides"] = list(model.subsampling.strides)
-    for stack, parts in {"encoder": model.encoder, "decoder": model.decoder}.items():
-        layer = None if parts is None else parts.layers[0]
-        if isinstance(layer, EncoderLayer | DecoderLayer):
-            settings[f"{stack}.activation"] = type(layer.feedforward.activation).__name__
+    for name, stack in {"encoder": model.encoder, "decoder": model.decoder}.items():
+        if stack is not None:
+            settings[f"{name}.activation"] = stack_activation(stack)
     if model.tokens is not None:
         settings["tokens.scaled"] = model.tokens.scale != 1
     return settings

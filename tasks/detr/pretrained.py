@@ -1,16 +1,14 @@
 """Pretrained weights for DETR: what must fit, what is adapted, what stays fresh."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from core import DecoderLayer, EncoderLayer
 from tasks.detr.classification import SoftmaxClassification
 from tasks.detr.published import Published, read_published
-from tasks.weights import load_weights
+from tasks.weights import check_settings, last_number, load_weights, of_mechanism, stack_activation, stack_settings
 
 if TYPE_CHECKING:
     from tasks.detr.model import DETR
@@ -20,8 +18,6 @@ COCO_IDS = sorted(set(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 """The ids of COCO's 80 categories."""
 
 _COCO_LOGITS = 92  # of the published head: one for each number up to the last id, with gaps, and "no object"
-# Of the mechanism inside a layer's `MultiHeadAttention`: another mechanism has other parameters.
-_MECHANISM = re.compile(r"\.(cross_)?attention\.attention\.")
 _OF_CLASSES = ("class_head.", "denoising.label.")
 _QUERIES = {"weight": "LearnedQueries", "anchors": "AnchorQueries", "propose.0.weight": "ProposalQueries"}
 
@@ -48,7 +44,7 @@ def load_pretrained(model: "DETR", source: str, category_ids: Sequence[int] | No
     _check_settings(model, published, source)
     own = model.state_dict()
     weights = _fit_classes(model, published, source, category_ids)
-    fresh = {name for name in set(own) - set(weights) if name.startswith(_OF_CLASSES) or _MECHANISM.search(name)}
+    fresh = {name for name in set(own) - set(weights) if name.startswith(_OF_CLASSES) or of_mechanism(name)}
     load_weights(model, weights, fresh, source)
 
 
@@ -58,31 +54,17 @@ def _check_settings(model: "DETR", published: Published, source: str) -> None:
     if own["backbone"] is None:
         own["backbone"] = type(model.backbone).__name__
     if not published.is_ours:
-        for stack in ("encoder", "decoder"):
-            layer = getattr(model, stack).layers[0]
-            assert isinstance(layer, EncoderLayer | DecoderLayer)
-            own[f"{stack}.activation"] = type(layer.feedforward.activation).__name__
-            theirs[f"{stack}.activation"] = "ReLU"
-    wrong = [
-        f"{name}={own[name]}, but the checkpoint has {value}"
-        for name, value in theirs.items()
-        if value is not None and value != own[name]
-    ]
-    if wrong:
-        raise ValueError(f"pretrained={source!r} does not fit: {'; '.join(wrong)}")
+        for name, stack in {"encoder": model.encoder, "decoder": model.decoder}.items():
+            own[f"{name}.activation"] = stack_activation(stack)
+            theirs[f"{name}.activation"] = "ReLU"
+    check_settings(own, {name: value for name, value in theirs.items() if value is not None}, source)
 
 
 def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments, as a model's weights show them; None where they do not."""
     settings: dict[str, Any] = {"backbone": _resnet(weights)}
     for stack in ("encoder", "decoder"):
-        hidden = weights.get(f"{stack}.layers.0.feedforward.linear1.weight")
-        settings |= {
-            f"{stack}.embed_dim": None if hidden is None else hidden.shape[1],
-            f"{stack}.ffn_dim": None if hidden is None else hidden.shape[0],
-            f"{stack}.num_layers": 1 + _last(weights, rf"{stack}\.layers\.(\d+)\."),
-            f"{stack}.norm_first": f"{stack}.norm.weight" in weights,
-        }
+        settings |= stack_settings(weights, stack)
     settings["queries"] = next((name for part, name in _QUERIES.items() if f"queries.{part}" in weights), None)
     queries = weights.get("queries.weight", weights.get("queries.content"))
     settings["queries.num_queries"] = None if queries is None else len(queries)
@@ -91,13 +73,8 @@ def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _resnet(weights: Mapping[str, Tensor]) -> str | None:
     """What a ResNet's weights show of it; None = it is none."""
-    blocks = [1 + _last(weights, rf"backbone\.model\.layer{stage}\.(\d+)\.") for stage in range(1, 5)]
+    blocks = [1 + last_number(weights, rf"backbone\.model\.layer{stage}\.(\d+)\.") for stage in range(1, 5)]
     return f"a ResNet of {'+'.join(map(str, blocks))} blocks" if all(blocks) else None
-
-
-def _last(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """The largest number that the pattern finds in a name; -1 if it finds none."""
-    return max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
 
 
 def _fit_classes(

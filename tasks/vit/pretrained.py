@@ -12,15 +12,13 @@ from torch import Tensor
 from core import EncoderLayer
 from core.position import resample_grid
 from tasks.vit.published import Checkpoint, read_published
-from tasks.weights import load_weights
+from tasks.weights import check_settings, last_number, load_weights, of_mechanism
 
 if TYPE_CHECKING:
     from tasks.vit.model import ViT
 
 _log = logging.getLogger(__name__)
 _PROJECTION = "patch_embedding.projection.weight"
-# Parameters of the mechanism inside a layer's `MultiHeadAttention`: another mechanism has others.
-_MECHANISM = ".attention.attention."
 
 
 def load_pretrained(model: "ViT", source: str) -> None:
@@ -47,7 +45,7 @@ def load_pretrained(model: "ViT", source: str) -> None:
     for name in set(own) - set(weights):
         if name.endswith(".bias") and "norm" not in name and name.removesuffix("bias") + "weight" in weights:
             weights[name] = torch.zeros_like(own[name])  # a projection without a bias has one of zero
-    fresh = {name for name in own if name.startswith("head.") or _MECHANISM in name} - set(weights)
+    fresh = {name for name in own if name.startswith("head.") or of_mechanism(name)} - set(weights)
     load_weights(model, weights, fresh, source)
 
 
@@ -68,9 +66,7 @@ def _check_settings(model: "ViT", checkpoint: Checkpoint, source: str) -> None:
         theirs["num_register_tokens"] -= num_class
         if checkpoint.has_class_token and not num_class and own["num_register_tokens"] < theirs["num_register_tokens"]:
             theirs["num_register_tokens"] = f"{theirs['num_register_tokens']}, its class token among them"
-    wrong = [f"{name}={own[name]}, but the checkpoint has {theirs[name]}" for name in own if own[name] != theirs[name]]
-    if wrong:
-        raise ValueError(f"pretrained={source!r} does not fit: {'; '.join(wrong)}")
+    check_settings(own, theirs, source)
     eps = getattr(layer.attention_residual.norm, "eps", None)
     if checkpoint.eps is not None and eps != checkpoint.eps:
         _log.info("%s: its norms have eps=%g, encoder.norm has eps=%s", source, checkpoint.eps, eps)
@@ -78,11 +74,10 @@ def _check_settings(model: "ViT", checkpoint: Checkpoint, source: str) -> None:
 
 def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments, as a model's weights show them; all prefix tokens count as registers."""
-    depths = [int(match[1]) for name in weights if (match := re.match(r"encoder\.layers\.(\d+)\.", name))]
     hidden = weights.get("encoder.layers.0.feedforward.linear1.weight", ())
     return {
         "encoder.embed_dim": len(weights[_PROJECTION]),
-        "encoder.num_layers": max(depths, default=-1) + 1,
+        "encoder.num_layers": 1 + last_number(weights, r"encoder\.layers\.(\d+)\."),
         "encoder.ffn_dim": len(hidden),
         "encoder.norm_first": "encoder.norm.weight" in weights,
         "encoder.layer_scale": "a number" if any("_residual.layer_scale." in name for name in weights) else None,
