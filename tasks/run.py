@@ -45,6 +45,13 @@ def keep_earlier(*paths: Path) -> None:
             path.rename(kept)
 
 
+def write_anew(path: Path, content: str | bytes) -> None:
+    """Writes a file whole, and its folder if it is not there; an earlier one stays under another name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keep_earlier(path)
+    write_whole(path, content)
+
+
 def output_names(names: Sequence[str]) -> list[str]:
     """A name without suffix for what is made of each file, unlike all others: below the files' common folder.
 

@@ -19,7 +19,7 @@ from tasks.asr.features import Audio, Lengths, MelFeatures
 from tasks.asr.joining import Window
 from tasks.asr.losses import shift
 from tasks.asr.model import ASR, Encoded
-from tasks.run import keep_earlier, output_names, write_whole
+from tasks.run import output_names, write_anew
 
 POSTERIORS = "CTC posteriors (there is no decoder, and so no cross-attention)"
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16_000)
@@ -139,11 +139,8 @@ def save_explanations(batches: Sequence[dict[str, Any]], names: Sequence[str], f
             content = io.BytesIO()
             np.savez_compressed(content, **arrays)
             picture = draw(each, window, str(names[index]), features=model.features, frame_seconds=model.frame_seconds)
-            base.parent.mkdir(parents=True, exist_ok=True)
             for suffix, data in {".png": picture, ".npz": content.getvalue()}.items():
-                path = base.with_name(base.name + suffix)
-                keep_earlier(path)
-                write_whole(path, data)
+                write_anew(base.with_name(base.name + suffix), data)
 
 
 def draw(explanation: Explanation, window: Window, name: str, *, features: MelFeatures, frame_seconds: float) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.asr.alignment import Word
 from tasks.asr.joining import Window, join_windows
-from tasks.run import keep_earlier, output_names, write_whole
+from tasks.run import output_names, write_anew
 
 LONGEST_CUE = 6.0
 """Seconds that a subtitle stands at most."""
@@ -69,11 +69,8 @@ def save_words(words: Sequence[Word], name: str, path: Path) -> None:
         ".srt": subtitles(words),
         ".vtt": "WEBVTT\n" + "".join(f"\n{cue}" for cue in _cues(words, ".")),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     for suffix, content in contents.items():
-        file = path.with_name(path.name + suffix)
-        keep_earlier(file)
-        write_whole(file, content)
+        write_anew(path.with_name(path.name + suffix), content)
 
 
 def subtitles(words: Sequence[Word]) -> str:

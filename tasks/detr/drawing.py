@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
-from tasks.run import keep_earlier, write_whole
+from tasks.run import write_anew
 
 Colour = tuple[int, int, int]
 
@@ -88,9 +88,7 @@ def save_picture(picture: Tensor, path: Path) -> None:
     """
     content = io.BytesIO()
     to_pil_image(picture).save(content, format="PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    keep_earlier(path)
-    write_whole(path, content.getvalue())
+    write_anew(path, content.getvalue())
 
 
 def _legible_on(colour: Colour) -> str:

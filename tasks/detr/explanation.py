@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tasks.detr.boxes import xyxy_to_cxcywh
 from tasks.detr.drawing import draw_boxes, read_picture
-from tasks.run import keep_earlier, write_whole
+from tasks.run import write_anew
 
 Maps = Float[Tensor, "boxes heads rows columns"]
 
@@ -112,12 +112,12 @@ def draw_attention(
         heat = {key: value[number].mean(0) for key, value in maps.items()}
         path = base.with_name(f"{base.name}_{number + 1:02}.png")
         with_box = draw_boxes(picture, box, class_names)
-        _write(path, _panels(picture, with_box, box["boxes"][0].tolist(), heat, picture_share))
+        write_anew(path, _panels(picture, with_box, box["boxes"][0].tolist(), heat, picture_share))
         written.append(path)
     content = io.BytesIO()
     arrays: dict[str, Any] = {key: value.numpy() for key, value in {**chosen, **maps}.items()}
     np.savez_compressed(content, picture_share=np.array(picture_share), **arrays)
-    _write(base.with_name(f"{base.name}.npz"), content.getvalue())
+    write_anew(base.with_name(f"{base.name}.npz"), content.getvalue())
     return written
 
 
@@ -173,8 +173,3 @@ def _without_padding(
 def _cells(span: float) -> int:
     """Cells that a stretch reaches into, if it is `span` cells long; rounding errors reach into none."""
     return max(1, math.ceil(span - 1e-6))
-
-
-def _write(path: Path, content: bytes) -> None:
-    keep_earlier(path)
-    write_whole(path, content)

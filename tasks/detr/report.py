@@ -11,7 +11,7 @@ from torchvision.ops import box_convert
 from tasks.detr.boxes import check_detections
 from tasks.detr.drawing import draw_boxes, read_picture, save_picture
 from tasks.errors import TaskError
-from tasks.run import keep_earlier, output_names, write_whole
+from tasks.run import output_names, write_anew
 
 
 def save_predictions(
@@ -61,8 +61,7 @@ def save_predictions(
             record |= {"category_id": category_ids[label], "category_name": class_names[label]}
             records.append({**record, "bbox": [round(side, 3) for side in box], "score": round(score, 6)})
     document = folder / "predictions.json"
-    keep_earlier(document)
-    write_whole(document, json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
+    write_anew(document, json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
     failed = []
     outputs = output_names(names)
     for index, (_, detections) in found.items():
