@@ -73,10 +73,10 @@ class Case:
         peer: Makes the peer's network, of the same sizes.
         batch: Makes the network's inputs and what it shall tell.
         products: The matrix products of the network as published: the floor.
-        ours_products: Those that ours computes.
         listed: Whether `all` sizes include it.
         loss: Of the network's output and what it shall tell; None = in training the network gives the loss itself.
         modes: What is measured of it.
+        ours_products: Those that ours computes, where they are not `products`.
         peer_products: Those that the peer computes in inference, where they are not `products`.
         part: Name of a part of our train step whose share is told, and what makes it, of our network and the inputs.
     """
@@ -88,10 +88,10 @@ class Case:
     peer: Callable[[], nn.Module]
     batch: Callable[[], Batch]
     products: tuple[Product, ...]
-    ours_products: tuple[Product, ...]
     listed: bool = True
     loss: Callable[[Tensor, Any], Tensor] | None = F.cross_entropy
     modes: tuple[str, ...] = MODES
+    ours_products: tuple[Product, ...] | None = None
     peer_products: tuple[Product, ...] | None = None
     part: tuple[str, Callable[..., Callable[[], object]]] | None = None
 

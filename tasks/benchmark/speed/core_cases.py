@@ -56,7 +56,6 @@ def gpt_case(
         peer=partial(PlainGPT if by_hand else PublishedGPT2, sizes),
         batch=partial(_tokens, batch, length, vocab_size),
         products=products,
-        ours_products=products,
         listed=listed,
         modes=("train",),
     )
@@ -100,7 +99,6 @@ def packed_case(
         peer=partial(BERT, sizes, packed=False) if peer == "ours, padded" else partial(PublishedBERT, sizes),
         batch=partial(_unequal, lengths, vocab_size, width),
         products=products,
-        ours_products=products,
         listed=listed,
         loss=F.mse_loss,
         peer_products=padded,
@@ -141,7 +139,6 @@ def decoding_case(
         peer=partial(PublishedGPT2, sizes, count=count),
         batch=partial(_tokens, batch, prompt, vocab_size),
         products=products,
-        ours_products=products,
         listed=listed,
         modes=("inference",),
     )

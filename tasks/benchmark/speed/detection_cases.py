@@ -92,7 +92,6 @@ def detr_case(name: str, peer: str, *, batch: int, objects: int, listed: bool, *
         peer=partial(PlainDETR if by_hand else PublishedDETR, sizes),
         batch=partial(_pictures, batch, sizes, objects),
         products=products,
-        ours_products=products,
         listed=listed,
         loss=None,
         peer_products=None if by_hand else detr_products(batch, sizes, 1),  # in inference it reads the last layer only

@@ -131,7 +131,7 @@ def summarise(case: Case, mode: str, results: Sequence[dict[str, Any]]) -> dict[
         },
         "gflop": {
             "floor": sum(product.flops(mode) for product in case.products) / 1e9,
-            "ours": sum(product.flops(mode) for product in case.ours_products) / 1e9,
+            "ours": sum(product.flops(mode) for product in case.ours_products or case.products) / 1e9,
         },
         "square_gflops": spread([value for result in results for value in result["square_gflops"]]),
         "rounds_ms": [result["times_ms"] for result in results],

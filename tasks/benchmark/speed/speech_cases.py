@@ -126,7 +126,6 @@ def conformer_case(
         peer=partial(PublishedConformer, sizes),
         batch=partial(padded_recordings, samples, sizes.vocab_size),
         products=products,
-        ours_products=products,
         listed=listed,
         loss=None,
         modes=("train",),
@@ -145,9 +144,8 @@ def whisper_products(samples: Sequence[int], tokens: int, sizes: Sizes, *, padde
     """
     width, layers, batch, ffn = sizes.width, sizes.layers, len(samples), sizes.ffn_dim
     most = 30 * SAMPLE_RATE
-    frames = [most // 160 if padded else -(-each // 160) for each in samples]
+    frames, lengths, _ = zip(*(stages(most if padded else each) for each in samples), strict=True)
     mels = min(max(frames) * 160 + 400, most) // 160 + 1
-    lengths = [-(-each // 2) for each in frames]
     memory, texts = batch * max(lengths), batch * (MOST_TOKENS if padded else tokens)
     products = [
         Product(batch * mels, 201, 80, input_grad=False, weight_grad=False),
@@ -184,7 +182,6 @@ def whisper_case(name: str, *, utterances: int, shortest: float, longest: float,
         peer=partial(PublishedWhisper, sizes),
         batch=partial(padded_recordings, samples, sizes.vocab_size, TOKENS),
         products=products,
-        ours_products=products,
         listed=listed,
         loss=None,
         modes=("train",),
@@ -232,7 +229,7 @@ def epoch_case(
     samples = [round(SAMPLE_RATE * each) for each in lengths(utterances)]
     ours = bucketed(samples)
     peer = shuffled(utterances, size)
-    ours_products, peer_products = (
+    products, peer_products = (
         tuple(
             product
             for batch in batches
@@ -251,8 +248,7 @@ def epoch_case(
         ours=partial(_epoch, Recogniser, sizes, ours),
         peer=partial(_epoch, PaddedRecogniser, sizes, peer),
         batch=partial(recordings, samples, sizes.vocab_size),
-        products=ours_products,
-        ours_products=ours_products,
+        products=products,
         listed=listed,
         loss=None,
         modes=("train",),

@@ -94,7 +94,8 @@ def test_help_does_not_wait_for_torch():
 @pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
 def test_the_floor_has_the_products_of_the_networks(case: Case):
     inputs, _ = case.batch()
-    for make, products in [(case.ours, case.ours_products), (case.peer, case.peer_products or case.products)]:
+    computed = (case.ours_products or case.products, case.peer_products or case.products)
+    for make, products in zip((case.ours, case.peer), computed, strict=True):
         network = make().eval().requires_grad_(False)
         # The counter knows no fused attention on the CPU; this backend is made of plain products.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
