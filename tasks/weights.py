@@ -80,11 +80,7 @@ def find_model(weights: Mapping[str, Tensor], marks: Mapping[str, str], source: 
 
 
 def of_mechanism(name: str) -> bool:
-    """Whether a weight is of the mechanism inside a layer's `MultiHeadAttention`: another mechanism has others.
-
-    >>> of_mechanism("decoder.layers.0.cross_attention.attention.scale")
-    True
-    """
+    """Whether a weight is of the mechanism inside a layer's `MultiHeadAttention`: another mechanism has others."""
     return _MECHANISM.search(name) is not None
 
 

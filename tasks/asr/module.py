@@ -113,9 +113,9 @@ class ASRModule(TaskModule):
         windows, looked = [], []
         if len(batch["index"]):
             encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
-            durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
             found = [each.tokens for each in self.decoding(self.asr, encoded)]
-            heard = self._words(encoded, found, batch["audio"], durations)
+            durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
+            heard = self._words(encoded, found, batch)
             for start, duration, words in zip(batch["start"].tolist(), durations, heard, strict=True):
                 windows.append(Window(start, start + duration, [word.later(start) for word in words]))
             if self.explaining:
@@ -133,20 +133,18 @@ class ASRModule(TaskModule):
         """The text that tokens stand for."""
         return joined([self.facts["vocabulary"][token] for token in tokens])
 
-    def _words(
-        self, encoded: Encoded, found: list[list[int]], audio: Tensor, durations: list[float]
-    ) -> list[list[Word]]:
+    def _words(self, encoded: Encoded, found: list[list[int]], batch: dict[str, Any]) -> list[list[Word]]:
         """The words of each utterance's tokens, timed by CTC where there is a CTC head."""
-        vocabulary = self.facts["vocabulary"]
+        vocabulary, rate = self.facts["vocabulary"], self.asr.features.sample_rate
+        audio = [row[:samples] for row, samples in zip(batch["audio"], batch["audio_lengths"].tolist(), strict=True)]
         if self.asr.ctc_head is None:
             pieces = ([vocabulary[token] for token in each] for each in found)
-            return [spread(each, duration) for each, duration in zip(pieces, durations, strict=True)]
-        log_probs, lengths = self.asr.ctc_log_probs(encoded), encoded.lengths.tolist()
-        rate, words = self.asr.features.sample_rate, []
-        for number, (tokens, duration) in enumerate(zip(found, durations, strict=True)):
-            its = log_probs[number, : lengths[number]]
-            placed = align(its, tokens, vocabulary, self.asr.frame_seconds, duration)
-            words.append(fit_to_sound(placed, audio[number, : round(duration * rate)], rate))
+            return [spread(each, len(own) / rate) for each, own in zip(pieces, audio, strict=True)]
+        words = []
+        rows = zip(self.asr.ctc_log_probs(encoded), encoded.lengths.tolist(), found, audio, strict=True)
+        for log_probs, frames, tokens, own in rows:
+            placed = align(log_probs[:frames], tokens, vocabulary, self.asr.frame_seconds, len(own) / rate)
+            words.append(fit_to_sound(placed, own, rate))
         return words
 
     def _loss(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
@@ -198,8 +196,7 @@ class ASRModule(TaskModule):
         found = [each.tokens for each in decoding(self.asr, encoded)]
         edges = None
         if stage == "test" and "words" in batch and self.asr.ctc_head is not None:
-            durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
-            heard = self._words(encoded, found, batch["audio"], durations)
+            heard = self._words(encoded, found, batch)
             times = [[(word.text, word.start, word.end) for word in words] for words in heard]
             edges = [compare_times(*pair) for pair in zip(times, batch["words"], strict=True)]
         self.evaluation.update(batch["name"], batch["text"], [self.text(tokens) for tokens in found], edges)

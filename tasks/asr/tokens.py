@@ -58,7 +58,6 @@ class TokenEmbedding(nn.Module):
         self.head = Linear(embed_dim, outputs)
         if tied:
             self.head.weight = self.embedding.weight
-
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"prompt={self.prompt} leaves none of the {len(self.prompt) + self.max_length} positions")
 
