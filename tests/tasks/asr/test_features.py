@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.asr.features import LogMel, SpecAugment, without_silent
@@ -14,7 +14,9 @@ JOINT = LogMel(RATE, num_mels=20, per_band=False)
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 1200), min_size=1, max_size=4), st.integers(0, 300), st.sampled_from([LOG_MEL, JOINT]))
+@example([301, 100], 0, LOG_MEL)
 def test_an_utterance_has_the_same_features_alone_and_padded(lengths, extra, log_mel):
+    """Up to rounding: a logarithm near -14 is rounded by 1e-6, and divided by 1e-3 or more."""
     audio, samples = speech(*lengths)
     padded = torch.nn.functional.pad(audio, (0, extra), value=torch.nan)
     features, frames = log_mel(padded, samples)
@@ -22,7 +24,7 @@ def test_an_utterance_has_the_same_features_alone_and_padded(lengths, extra, log
     assert features.shape == (len(lengths), max(frames.tolist()), 20)
     for number, length in enumerate(lengths):
         alone, _ = log_mel(audio[number : number + 1, :length], samples[number : number + 1])
-        torch.testing.assert_close(features[number, : frames[number]], alone[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(features[number, : frames[number]], alone[0], rtol=1e-4, atol=3e-3)
         assert not features[number, frames[number] :].any()
 
 
