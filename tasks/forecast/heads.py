@@ -45,6 +45,8 @@ class Head(ABC, nn.Module):
 
     num_outputs: int
     """Numbers that the network gives for each step and channel."""
+    levels: tuple[float, ...] = ()
+    """Levels of the quantiles that are forecast."""
 
     @abstractmethod
     def forward(self, outputs: Outputs, loc: Statistic, scale: Statistic) -> Forecast:
