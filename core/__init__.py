@@ -14,6 +14,7 @@ from core.encoder import Encoder, EncoderLayer
 from core.feedforward import FeedForward
 from core.linear import Linear
 from core.multihead import MultiHeadAttention
+from core.norm import BatchNorm
 from core.packing import Packing
 from core.position import (
     LearnedPositionalEncoding,
@@ -26,6 +27,7 @@ from core.residual import LayerScale, Residual, StochasticDepth
 
 __all__ = [
     "Attention",
+    "BatchNorm",
     "Decoder",
     "DecoderCache",
     "DecoderLayer",

@@ -114,6 +114,7 @@ class Encoder(nn.Module):
         layer_scale: Initial value of LayerScale (Touvron et al. 2021); None = no LayerScale.
         bias: Whether the attentions' projections have biases.
         rotary: Makes a rotary encoding for the self-attentions (Su et al. 2021); None = no rotary encoding.
+        final_norm: Whether the stack ends in a norm; a pre-norm stack does if not given.
         checkpoint_activations: Keeps no activations inside a layer in training and computes them again in the
             backward pass: less memory, about a third more time, the same gradients (Chen et al. 2016).
 
@@ -137,6 +138,7 @@ class Encoder(nn.Module):
         layer_scale: float | None = None,
         bias: bool = True,
         rotary: Callable[[int], RotaryPositionalEncoding] | None = None,
+        final_norm: bool | None = None,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -163,7 +165,7 @@ class Encoder(nn.Module):
             )
             for depth in range(num_layers)
         )
-        self.norm = norm(embed_dim) if norm_first else nn.Identity()
+        self.norm = norm(embed_dim) if (norm_first if final_norm is None else final_norm) else nn.Identity()
 
     def forward(
         self,

@@ -1,0 +1,22 @@
+"""`python -m tasks.forecast fit | validate | test | predict`."""
+
+import sys
+from collections.abc import Sequence
+
+from tasks.launch import launch
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    return launch("forecast", _run, args)
+
+
+def _run(args: list[str]) -> str:
+    from tasks.forecast.module import ForecastModule
+    from tasks.cli import run
+
+    return run(ForecastModule, "forecast/demand.yaml", args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

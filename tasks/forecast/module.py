@@ -1,0 +1,119 @@
+"""Forecasting under Lightning: its loss, its evaluation, its forecasts in the data's own units."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tasks.base import TaskModule
+from tasks.forecast import report
+from tasks.forecast.evaluation import ForecastEvaluation
+from tasks.forecast.heads import Forecast
+from tasks.forecast.model import Forecaster
+
+Values = Float[Tensor, "batch horizon channels"]
+
+
+class ForecastModule(TaskModule):
+    """Time-series forecasting.
+
+    Args:
+        network: The network.
+        facts: What the data knows: names of the channels, lengths, the frequency, the scale of the values.
+        monitor: The metric that decides which checkpoint is the best.
+        monitor_mode: Whether the best is the least or the greatest.
+        training: The arguments of `TaskModule`.
+    """
+
+    task = "forecast"
+    network_class = Forecaster
+    links = ("context_length", "prediction_length", "num_channels", "num_covariates")
+    facts_to_agree = (*links, "channel_names", "covariate_names", "frequency")
+    explains = True
+
+    def __init__(
+        self,
+        network: Forecaster,
+        *,
+        facts: dict[str, Any],
+        monitor: str = "val/mae",
+        monitor_mode: Literal["min", "max"] = "min",
+        **training: Any,
+    ) -> None:
+        super().__init__(network, facts=facts, monitor=monitor, monitor_mode=monitor_mode, **training)
+        self.forecaster = network
+        self.evaluation = ForecastEvaluation(network.head.levels)
+        self.tested: ForecastEvaluation | None = None
+
+    def metric_names(self) -> list[str]:
+        names = ["mse", "mae", "mse_original", "mae_original", "mase", "naive_mae", "naive_mae_original", "skill"]
+        if self.evaluation.levels:
+            names += ["pinball", *self.evaluation.intervals]
+        return [*super().metric_names(), *(f"val/{name}" for name in names)]
+
+    def forecast(self, batch: dict[str, Any]) -> Forecast:
+        """Forecasts a batch, in its standardised units; batches in which nothing is missing take no mask along."""
+        mask = batch["past_mask"]
+        return self.forecaster(batch["past"], mask if mask.any() else None, batch.get("covariates"))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        loss = masked_mean(self.forecast(batch).loss(batch["future"]), batch["future_mask"])
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_figures("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.tested = self._log_figures("test")
+
+    def save_plots(self, folder: Path) -> None:
+        if self.tested is not None:
+            report.save_evaluation(self.tested, self.facts["channel_names"], folder)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """The batch with its forecasts in the data's own units."""
+        forecast = self.forecast(batch)
+        loc, scale = batch["mean"][:, None], batch["std"][:, None]
+        quantiles = forecast.quantiles
+        return batch | {
+            "point": forecast.point * scale + loc,
+            "quantiles": None if quantiles is None else quantiles * scale[..., None] + loc[..., None],
+            "levels": forecast.levels,
+        }
+
+    def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
+        return report.save_predictions(batches, names, folder)
+
+    def _evaluate(self, batch: dict[str, Any], stage: str) -> None:
+        forecast = self.forecast(batch)
+        known = int((~batch["future_mask"]).sum())
+        loss = masked_mean(forecast.loss(batch["future"]), batch["future_mask"])
+        # Weighted by what is known in it, so that the mean over the batches is that over all values.
+        self.log(f"{stage}/loss", loss, batch_size=known, on_epoch=True)
+        self.evaluation.update(batch, forecast.point, forecast.quantiles)
+
+    def _log_figures(self, stage: str) -> ForecastEvaluation:
+        gathered = self.evaluation.gather()
+        self.evaluation.reset()
+        for name, value in gathered.metrics().items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "mae")
+        return gathered
+
+
+def masked_mean(loss: Values, mask: Bool[Tensor, "batch horizon channels"]) -> Tensor:
+    """The mean over what is not masked; 0, with a gradient of 0, where everything is.
+
+    >>> masked_mean(torch.ones(1, 1, 2), torch.tensor([[[True, False]]])).item()
+    1.0
+    """
+    return loss.masked_fill(mask, 0.0).sum() / (~mask).sum().clamp(min=1)
