@@ -1,9 +1,11 @@
 """A run's folder and the files in it: never an earlier one overwritten, never a half-written one left."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 
 def now() -> str:
@@ -50,6 +52,20 @@ def write_anew(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     keep_earlier(path)
     write_whole(path, content)
+
+
+@contextmanager
+def open_anew(path: Path) -> Iterator[TextIO]:
+    """Opens what is too long for `write_anew` to have in memory; nothing is written where an error ends the block."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        keep_earlier(path)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def output_names(names: Sequence[str]) -> list[str]:
