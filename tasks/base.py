@@ -44,6 +44,9 @@ class TaskModule(LightningModule):
     """Arguments of the network that the data's facts of the same name set."""
     explains: ClassVar[bool] = False
     """Whether `predict` takes `--explain`, which sets `explaining`."""
+    commands: ClassVar[dict[str, Callable[..., Path]]] = {}
+    """Further commands that use a checkpoint: each a function of a trainer, the module and the data module, by keyword
+    `model` and `datamodule`. Its further arguments are the command's; it returns where its results are."""
     facts_to_agree: ClassVar[tuple[str, ...]] = ()
     """Facts in which data and checkpoint must agree, for the checkpoint to be trained on or tested."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, RichModelSummary, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -35,6 +35,8 @@ from tasks.mistakes import explain
 from tasks.run import make_run_folder, write_whole
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+KEEPS_A_RUN = ("fit", "validate", "test")
+"""The commands that read the data set and have a run's folder; the others read the user's files."""
 
 
 class TaskCLI(LightningCLI):
@@ -55,6 +57,8 @@ class TaskCLI(LightningCLI):
         super().__init__(
             model_class=module_class,
             datamodule_class=LightningDataModule,
+            # LightningCLI's commands are methods of its trainer.
+            trainer_class=type("TaskTrainer", (Trainer,), dict(module_class.commands)),
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
@@ -65,11 +69,10 @@ class TaskCLI(LightningCLI):
             args=args,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         skip = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only"}
         skip |= {"verbose", "return_predictions"}
-        return dict.fromkeys(["fit", "validate", "test", "predict"], skip)
+        return dict.fromkeys([*KEEPS_A_RUN, "predict", *self.module_class.commands], skip)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -81,7 +84,9 @@ class TaskCLI(LightningCLI):
             parser.add_argument("--output", type=str, required=True, help="The folder to write to.")
             if self.module_class.explains:
                 parser.add_argument("--explain", type=bool, default=False, help="Writes where the network looked, too.")
-        else:
+        elif subcommand in self.module_class.commands:
+            parser.add_argument("--ckpt_path", type=str, default=None, help="The checkpoint of a run.")
+        elif subcommand in KEEPS_A_RUN:
             parser.add_argument("--runs", type=str, default="runs", help="Where the run's folder is made.")
         return parser
 
@@ -151,7 +156,7 @@ class TaskCLI(LightningCLI):
         if self.checkpoint is not None:
             check_shapes(self.model, self.checkpoint, resolved)
         self.run_folder = None
-        if command != "predict":
+        if command in KEEPS_A_RUN:
             self.run_folder = make_run_folder(Path(config["runs"]), self.module_class.task)
             write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
         self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
@@ -161,7 +166,7 @@ class TaskCLI(LightningCLI):
         if self.checkpoint is None:
             return self.datamodule.facts
         saved = self.checkpoint["onecore"]["facts"]
-        if command != "predict":
+        if command in KEEPS_A_RUN:
             for fact in self.module_class.facts_to_agree:
                 here = self.datamodule.facts[fact]
                 if here != saved[fact]:
@@ -175,7 +180,8 @@ class TaskCLI(LightningCLI):
         resolved = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
         if self.subcommand == "fit" or self.checkpoint is None:
             resolved["model"] |= {fact: facts[fact] for fact in self.module_class.links}
-        for key in ("ckpt_path", "input", "output", "explain", "runs"):
+        own = self._subcommand_method_arguments[str(self.subcommand)]
+        for key in ("ckpt_path", "input", "output", "explain", "runs", *own):
             resolved.pop(key, None)
         data = resolved["data"].get("init_args", {})
         if data.get("root") is not None:
@@ -252,6 +258,15 @@ class TaskCLI(LightningCLI):
             raise TaskError(
                 f"{len(failed)} of {len(files)} files could not be read, the others are in {table}: {reasons}"
             )
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand not in self.module_class.commands:
+            super()._run_subcommand(subcommand)
+            return
+        self._load()
+        arguments = self._prepare_subcommand_kwargs(subcommand)
+        written = self.module_class.commands[subcommand](self.trainer, **arguments)
+        self.last_line = f"{subcommand}: {written}"
 
     def _load(self) -> None:
         if self.checkpoint is not None:
