@@ -1,19 +1,19 @@
-"""`python -m tasks.forecast fit | validate | test | predict`."""
+"""`python -m tasks.forecast fit | validate | test | predict | backtest`."""
 
 import sys
 from collections.abc import Sequence
 
-from tasks.launch import launch
+from tasks.launch import SUBCOMMANDS, launch
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    return launch("forecast", _run, args)
+    return launch("forecast", _run, args, commands=(*SUBCOMMANDS, "backtest"))
 
 
 def _run(args: list[str]) -> str:
-    from tasks.forecast.module import ForecastModule
     from tasks.cli import run
+    from tasks.forecast.module import ForecastModule
 
     return run(ForecastModule, "forecast/demand.yaml", args)
 

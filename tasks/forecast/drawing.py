@@ -46,7 +46,7 @@ def draw_forecast(forecast: ChannelForecast, title: str) -> bytes:
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     draw_history(axes, forecast.past_times, forecast.past)
-    times = _plain(forecast.future_times)
+    times = plain_times(forecast.future_times)
     for low, high, label in _bands(forecast.levels):
         assert forecast.quantiles is not None
         lower, upper = forecast.quantiles[:, low], forecast.quantiles[:, high]
@@ -70,8 +70,8 @@ def draw_history(axes: Any, times: pd.DatetimeIndex, values: Float[np.ndarray, "
 
     gaps = np.isnan(np.concatenate([[np.nan], values, [np.nan]]))
     alone = ~gaps[1:-1] & gaps[:-2] & gaps[2:]
-    axes.plot(_plain(times), values, color="tab:blue", linewidth=1, label="history")
-    axes.plot(_plain(times[alone]), values[alone], ".", color="tab:blue", markersize=3)
+    axes.plot(plain_times(times), values, color="tab:blue", linewidth=1, label="history")
+    axes.plot(plain_times(times[alone]), values[alone], ".", color="tab:blue", markersize=3)
     zone = times.tz or "UTC"
     locator = AutoDateLocator(tz=zone)
     axes.xaxis.set_major_locator(locator)
@@ -127,6 +127,6 @@ def _bands(levels: Sequence[float]) -> list[tuple[int, int, str]]:
     return [(low, count - 1 - low, f"{names[low]} to {names[count - 1 - low]}") for low in range(count // 2)]
 
 
-def _plain(times: pd.DatetimeIndex) -> np.ndarray:
+def plain_times(times: pd.DatetimeIndex) -> np.ndarray:
     """Times as matplotlib takes them: in UTC, and without a timezone."""
     return (times if times.tz is None else times.tz_convert("UTC").tz_localize(None)).to_numpy()

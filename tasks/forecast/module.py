@@ -9,7 +9,9 @@ from torch import Tensor
 
 from tasks.base import TaskModule
 from tasks.forecast import report
+from tasks.forecast.backtest import backtest
 from tasks.forecast.evaluation import ForecastEvaluation
+from tasks.forecast.explanation import save_explanations
 from tasks.forecast.heads import Forecast
 from tasks.forecast.model import Forecaster
 
@@ -32,6 +34,7 @@ class ForecastModule(TaskModule):
     links = ("context_length", "prediction_length", "num_channels", "num_covariates")
     facts_to_agree = (*links, "channel_names", "covariate_names", "frequency")
     explains = True
+    commands = {"backtest": backtest}  # noqa: RUF012 - as declared
 
     def __init__(
         self,
@@ -67,8 +70,8 @@ class ForecastModule(TaskModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "test")
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Forecast]:
+        return {"forecast": self._evaluate(batch, "test")}
 
     def on_validation_epoch_end(self) -> None:
         self._log_figures("val")
@@ -81,8 +84,10 @@ class ForecastModule(TaskModule):
             report.save_evaluation(self.tested, self.facts["channel_names"], folder)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """The batch with its forecasts in the data's own units."""
-        forecast = self.forecast(batch)
+        return self.in_units(batch, self.forecast(batch))
+
+    def in_units(self, batch: dict[str, Any], forecast: Forecast) -> dict[str, Any]:
+        """The batch with its forecasts in the data's own units: `point`, `quantiles` of `levels`."""
         loc, scale = batch["mean"][:, None], batch["std"][:, None]
         quantiles = forecast.quantiles
         return batch | {
@@ -92,15 +97,19 @@ class ForecastModule(TaskModule):
         }
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
-        return report.save_predictions(batches, names, folder)
+        written = report.save_predictions(batches, names, folder)
+        if self.explaining:
+            save_explanations(batches, names, folder, self.forecaster)
+        return written
 
-    def _evaluate(self, batch: dict[str, Any], stage: str) -> None:
+    def _evaluate(self, batch: dict[str, Any], stage: str) -> Forecast:
         forecast = self.forecast(batch)
         known = int((~batch["future_mask"]).sum())
         loss = masked_mean(forecast.loss(batch["future"]), batch["future_mask"])
         # Weighted by what is known in it, so that the mean over the batches is that over all values.
         self.log(f"{stage}/loss", loss, batch_size=known, on_epoch=True)
         self.evaluation.update(batch, forecast.point, forecast.quantiles)
+        return forecast
 
     def _log_figures(self, stage: str) -> ForecastEvaluation:
         gathered = self.evaluation.gather()

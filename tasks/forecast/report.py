@@ -76,9 +76,7 @@ def save_predictions(batches: Sequence[Mapping[str, Any]], names: Sequence[str],
     return folder
 
 
-def forecast_table(
-    batch: Mapping[str, Any], rows: Sequence[int], **columns: Float[np.ndarray, "rows horizon channels"]
-) -> pd.DataFrame:
+def forecast_table(batch: Mapping[str, Any], rows: Sequence[int]) -> pd.DataFrame:
     """The forecasts of some samples of a batch, a line for each series, time and channel.
 
     Columns are `series`, where the file names its series; `timestamp` by ISO 8601, with the offset from UTC where there
@@ -88,7 +86,6 @@ def forecast_table(
         batch: Has `names`, `channel_names` and `future_times`; and in the data's own units `point` (batch, horizon,
             channels) and `quantiles` (batch, horizon, channels, levels) of `levels`, or None.
         rows: The samples.
-        columns: Further columns.
     """
     channels, horizon = len(batch["channel_names"]), batch["point"].shape[1]
     times = [time.isoformat() for row in rows for time in batch["future_times"][row]]
@@ -100,7 +97,7 @@ def forecast_table(
     table["forecast"] = _numbers(batch["point"][rows]).reshape(-1)
     for number, level in enumerate(batch["levels"]):
         table[f"q{level:g}"] = _numbers(batch["quantiles"][rows][..., number]).reshape(-1)
-    return pd.DataFrame(table | {name: values.reshape(-1) for name, values in columns.items()})
+    return pd.DataFrame(table)
 
 
 def as_csv(table: pd.DataFrame, *, header: bool = True) -> str:
@@ -148,10 +145,19 @@ def save_pictures(forecasts: Iterable[tuple[str, ChannelForecast]], folder: Path
         folder: Where to write; earlier files are kept under another name.
     """
     drawn = list(islice(forecasts, MOST_PICTURES))
-    plain = ["_".join([name, *(re.sub(r"[^\w-]+", "-", part)[:60] for part in each.names)]) for name, each in drawn]
+    plain = ["_".join([name, *file_names(each.names)]) for name, each in drawn]
     unlike = output_names([f"{name}.png" for name in plain])
     for (name, forecast), file in zip(drawn, unlike, strict=True):
         write_anew(folder / f"{file}.png", draw_forecast(forecast, ", ".join([name, *forecast.names])))
+
+
+def file_names(names: Iterable[str]) -> list[str]:
+    """Names of series and channels as they can stand in the name of a file; empty ones are left out.
+
+    >>> file_names(["a/b", "", "50 %"])
+    ['a-b', '50-']
+    """
+    return [re.sub(r"[^\w-]+", "-", name)[:60] for name in names if name]
 
 
 def _numbers(values: Any) -> np.ndarray:
