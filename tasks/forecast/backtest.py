@@ -9,7 +9,7 @@ import numpy as np
 from pytorch_lightning import Callback, Trainer
 
 from tasks.forecast.drawing import ChannelForecast
-from tasks.forecast.report import as_csv, channel_forecast, forecast_table, in_units, save_pictures
+from tasks.forecast.report import MOST_PICTURES, as_csv, channel_forecast, forecast_table, in_units, save_pictures
 from tasks.run import open_anew, write_anew
 
 ORIGINS_DRAWN = 8
@@ -48,10 +48,10 @@ def backtest(
         FileNotFoundError: If there is no such file.
     """
     loader, folder = datamodule.backtest_loader(Path(input), stride=stride), Path(output)
-    windows = len(loader.dataset)
+    windows, channels = len(loader.dataset), len(model.facts["channel_names"])
+    count = min(windows, ORIGINS_DRAWN, max(1, MOST_PICTURES // channels))
     with open_anew(folder / "forecasts.csv") as file:
-        kept = np.linspace(0, windows - 1, min(windows, ORIGINS_DRAWN)).round().astype(int)
-        writer = ForecastWriter(file, kept.tolist())
+        writer = ForecastWriter(file, np.linspace(0, windows - 1, count).round().astype(int).tolist())
         trainer.callbacks.append(writer)  # pyright: ignore[reportAttributeAccessIssue]
         trainer.test(model, dataloaders=loader)
     metrics = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}

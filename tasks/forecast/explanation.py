@@ -186,6 +186,7 @@ def _draw_times(
         seen = weights["decoder"][number].numpy()
         shown = axes.pcolormesh(steps, np.arange(1, len(seen) + 1), seen, shading="nearest", cmap="inferno")
         axes.set_ylabel("step ahead")
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_title(MEASURES["decoder"], fontsize=9)
         figure.colorbar(shown, ax=axes, label="weight", pad=0.01)
     return as_png(figure)
