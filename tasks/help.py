@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +54,9 @@ def help_texts(task: str) -> dict[str, str]:
     about_data += [
         "  Other data sets, by --data=NAME: " + ", ".join(n for n in _data_sets() if n != data.__name__) + "."
     ]
-    for command, summary in COMMANDS.items():
+    for command, summary in _commands(module_class).items():
         lines = [f"usage: python -m tasks.{task} {command} [--name=value ...]", "", summary, ""]
-        lines += _command_arguments(command, default, explains=module_class.explains)
+        lines += _command_arguments(command, default, module_class)
         if command == "fit":
             lines += ["", "The data's facts set " + ", ".join(f"model.{fact}" for fact in module_class.links) + "."]
         else:
@@ -78,18 +78,29 @@ def import_object(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _commands(module_class: type[TaskModule]) -> dict[str, str]:
+    """What each command that takes a network does: those of every task, and the task's own."""
+    own = module_class.commands.items()
+    return COMMANDS | {name: _summary(function) for name, function in own}
+
+
+def _summary(documented: Any) -> str:
+    return docstring_parser.parse(inspect.getdoc(documented) or "").short_description or ""
+
+
 def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
-    summary = docstring_parser.parse(inspect.getdoc(module_class) or "").short_description
-    every = {**COMMANDS, **({"check-data": CHECKS_DATA[task]} if task in CHECKS_DATA else {})}
+    summary = _summary(module_class)
+    every = {**_commands(module_class), **({"check-data": CHECKS_DATA[task]} if task in CHECKS_DATA else {})}
     commands = "\n".join(f"  {name:<12}{text}" for name, text in every.items())
+    files = ", ".join(f"`{name}`" for name in ("predict", *module_class.commands))
     return (
         f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary}\n\ncommands:\n{commands}\n\n"
-        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path alone, `predict` its\n"
+        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path alone, {files} its\n"
         f"--input and --output as well. `python -m tasks.{task} COMMAND --help` lists all arguments.\n"
     )
 
 
-def _command_arguments(command: str, default: str, *, explains: bool) -> list[str]:
+def _command_arguments(command: str, default: str, module_class: type[TaskModule]) -> list[str]:
     arguments = {
         "--config FILE": "An experiment in YAML; where repeated, the later wins."
         + (f" Default: configs/{default}." if command == "fit" else ""),
@@ -101,10 +112,28 @@ def _command_arguments(command: str, default: str, *, explains: bool) -> list[st
     }
     if command == "predict":
         arguments |= {"--input PATH": "A file, or a folder of files.", "--output FOLDER": "Where predictions go."}
-        arguments |= {"--explain BOOL": "Writes where the network looked, too. Default: false."} if explains else {}
+        arguments |= (
+            {"--explain BOOL": "Writes where the network looked, too. Default: false."} if module_class.explains else {}
+        )
+    elif command in module_class.commands:
+        arguments |= _own_arguments(module_class.commands[command])
     else:
         arguments["--runs FOLDER"] = "Where the run's folder is made. Default: runs."
     return [line for name, text in arguments.items() for line in _entry(name, text)]
+
+
+def _own_arguments(function: Callable[..., Any]) -> dict[str, str]:
+    """The arguments of a task's own command: all but what the command line gives it."""
+    documented = {
+        entry.arg_name: entry.description or "" for entry in docstring_parser.parse_from_object(function).params
+    }
+    arguments = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name not in ("trainer", "model", "datamodule"):
+            shown = "" if parameter.default is parameter.empty else f" Default: {_show(parameter.default)}."
+            text = " ".join(documented[parameter.name].split())
+            arguments[f"--{parameter.name} {_show_type(parameter.annotation)}"] = text + shown
+    return arguments
 
 
 def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str]) -> list[str]:
@@ -115,7 +144,7 @@ def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str]) -> li
             f"{prefix}: any argument of {cls.__module__.removesuffix('.' + cls.__name__.lower())}.{cls.__name__}"
             + (f" (here {given})" if given else "")
         ]
-    lines = [f"{prefix}: {docstring_parser.parse(inspect.getdoc(cls) or '').short_description} ({cls.__name__})"]
+    lines = [f"{prefix}: {_summary(cls)} ({cls.__name__})"]
     nested: list[str] = []
     for name, annotation, default, text in _parameters(cls):
         if name in skip:
