@@ -61,6 +61,7 @@ SEED_TERMS = {
     "tasks/asr/decoding/ctc.py": ["CTCGreedy", "CTCBeam"],
     "tasks/asr/decoding/attention.py": ["AttentionGreedy", "AttentionBeam", "JointBeam"],
     "tasks/asr/evaluation.py": ["TranscriptEvaluation"],
+    "tasks/forecast/evaluation.py": ["ForecastEvaluation"],
     "datamodules/mnist.py": ["MNIST"],
     "datamodules/cifar.py": ["CIFAR10", "CIFAR100"],
     "datamodules/folder.py": ["ImageFolder"],

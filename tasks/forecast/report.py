@@ -101,8 +101,8 @@ def forecast_table(batch: Mapping[str, Any], rows: Sequence[int]) -> pd.DataFram
 
 
 def as_csv(table: pd.DataFrame, *, header: bool = True) -> str:
-    """A table as text, of numbers as many digits as the network knows."""
-    return table.to_csv(index=False, header=header, float_format="%.8g")
+    """A table as text, its numbers with the digits that 32 bits hold."""
+    return table.to_csv(index=False, header=header, float_format="%.7g")
 
 
 def channel_forecast(
