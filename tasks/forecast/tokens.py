@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from core import LearnedPositionalEncoding, Linear
+from core import Dropout, LearnedPositionalEncoding, Linear
 from core.types import KeyPaddingMask, Tokens
 from tasks.forecast.revin import Past, PastMask
 
@@ -108,7 +108,7 @@ class PatchTokens(Tokenization):
             Linear(patch_length * shape.num_covariates, embed_dim, bias=False) if shape.num_covariates else None
         )
         self.position = LearnedPositionalEncoding(embed_dim, num_positions=self.num_past + self.num_future)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.num_features = (self.num_past + self.num_future) * embed_dim
         self.num_channels = shape.num_channels
 
@@ -166,7 +166,7 @@ class ChannelTokens(Tokenization):
         self.embedding = Linear(shape.context_length, embed_dim)
         steps = shape.context_length + shape.prediction_length
         self.covariate_embedding = Linear(steps, embed_dim) if shape.num_covariates else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.num_features = embed_dim
 
     def forward(
@@ -199,7 +199,7 @@ class StepTokens(Tokenization):
         self.token_steps = [(step, step) for step in range(shape.context_length)]
         self.embedding = Linear(shape.num_channels + shape.num_covariates, embed_dim)
         self.position = LearnedPositionalEncoding(embed_dim, num_positions=shape.context_length)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.num_features = shape.context_length * embed_dim
 
     def forward(
