@@ -49,7 +49,7 @@ class _ShortAttention(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, weights = ctx.saved_tensors
         batch, heads = grads[0].shape[:2]
         grad, scale = grads[0].reshape(q.shape), q.shape[2] ** -0.5
@@ -58,7 +58,7 @@ class _ShortAttention(torch.autograd.Function):
         for rows in _chunks(weights):
             torch.bmm(grad[rows].transpose(1, 2), weights[rows], out=grad_v[rows])
             by_weight = torch.bmm(grad[rows], v[rows].transpose(1, 2))
-            by_score = torch._softmax_backward_data(by_weight, weights[rows], -1, weights.dtype)
+            by_score = torch.ops.aten._softmax_backward_data(by_weight, weights[rows], -1, weights.dtype)
             _product(by_score, k[rows], scale, grad_q[rows])
             _product(q[rows].transpose(1, 2), by_score, scale, grad_k[rows])
         gradients = grad_q, grad_k.transpose(1, 2), grad_v.transpose(1, 2)

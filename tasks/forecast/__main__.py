@@ -12,8 +12,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> str:
-    from tasks.forecast.module import ForecastModule
     from tasks.cli import run
+    from tasks.forecast.module import ForecastModule
 
     return run(ForecastModule, "forecast/demand.yaml", args)
 
