@@ -1,7 +1,8 @@
-"""What a forecast says of each future value - a point, quantiles, a distribution - and the loss that it is fitted by."""
+"""What a forecast says of each value - a point, quantiles, a distribution - and the loss that it is fitted by."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -197,7 +198,7 @@ def pinball_loss(quantiles: Quantiles, future: Future, levels: Sequence[float]) 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     """Gives the levels if they are ascending and in (0, 1), and refuses them otherwise."""
-    ascending = all(low < high for low, high in zip(levels, levels[1:], strict=False))
+    ascending = all(low < high for low, high in pairwise(levels))
     if not levels or not ascending or not 0 < levels[0] <= levels[-1] < 1:
         raise ValueError(f"levels={list(levels)} must be ascending and between 0 and 1")
     return tuple(levels)
