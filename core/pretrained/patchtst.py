@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 
-
 from torch import Tensor
 
 from core.pretrained import detr
