@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tasks.base import TaskModule
