@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from core import Dropout, LearnedPositionalEncoding, Linear
+from core import Dropout, LearnedPositionalEncoding, Linear, SinusoidalPositionalEncoding
 from core.types import KeyPaddingMask, Tokens
 from tasks.forecast.revin import Past, PastMask
 
@@ -202,7 +202,7 @@ class StepTokens(Tokenization):
         self.embedding = Linear(shape.num_channels + shape.num_covariates, embed_dim)
         self.num_future = shape.prediction_length if shape.num_covariates else 0
         num_tokens = shape.context_length + self.num_future
-        self.position = LearnedPositionalEncoding(embed_dim, num_positions=num_tokens)
+        self.position = SinusoidalPositionalEncoding(embed_dim)
         self.dropout = Dropout(dropout)
         self.num_features = num_tokens * embed_dim
 
