@@ -10,6 +10,7 @@ from core.attention import (
 )
 from core.cache import DecoderCache, KeyValueCache
 from core.decoder import Decoder, DecoderLayer
+from core.dropout import Dropout
 from core.encoder import Encoder, EncoderLayer
 from core.feedforward import FeedForward
 from core.linear import Linear
@@ -31,6 +32,7 @@ __all__ = [
     "Decoder",
     "DecoderCache",
     "DecoderLayer",
+    "Dropout",
     "Encoder",
     "EncoderLayer",
     "FeedForward",

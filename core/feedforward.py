@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from core.dropout import Dropout
 from core.linear import Linear
 from core.types import Tokens
 
@@ -37,7 +38,7 @@ class FeedForward(nn.Module):
             raise ValueError(f"ffn_dim={ffn_dim} must be at least 1")
         self.linear1 = Linear(embed_dim, ffn_dim)
         self.activation = activation()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear2 = Linear(ffn_dim, embed_dim)
 
     def forward(self, x: Tokens) -> Tokens:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from core.dropout import Dropout
 from core.packing import Packing
 from core.types import Tokens
 
@@ -84,7 +85,7 @@ class Residual(nn.Module):
         super().__init__()
         self.norm_first = norm_first
         self.norm = norm(embed_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layer_scale = nn.Identity() if layer_scale is None else LayerScale(embed_dim, layer_scale)
         self.drop_path = StochasticDepth(drop_path)
 

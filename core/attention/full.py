@@ -6,6 +6,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from core.attention.base import Attention, without_padding
+from core.attention.short import is_short, short_attention
 from core.cache import Cache, KeyValueCache, Past
 from core.masks import combine_masks
 from core.types import AttentionMask, HeadKeys, HeadQueries, KeyPaddingMask
@@ -44,6 +45,8 @@ class FullAttention(Attention):
         query_len, key_len = q.shape[2], k.shape[2]
         if is_causal and query_len == 1 <= key_len:
             is_causal = False  # a single query stands at the last key and has nothing behind it
+        if key_padding_mask is None and attn_mask is None and not is_causal and dropout == 0 and is_short(q, k):
+            return short_attention(q, k, v)
         if key_padding_mask is None and attn_mask is None and (not is_causal or query_len == key_len):
             return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal)
         blocked = combine_masks(

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core import Decoder, LearnedPositionalEncoding, Linear
+from core import Decoder, Linear, SinusoidalPositionalEncoding
 from core.types import KeyPaddingMask, Tokens
 from tasks.forecast.tokens import Covariates
 
@@ -41,7 +41,7 @@ class GenerativeDecoder(nn.Module):
         self.start_length = start_length
         width = decoder.embed_dim
         self.embedding = Linear(channels_each + num_covariates, width)
-        self.position = LearnedPositionalEncoding(width, num_positions=start_length + prediction_length)
+        self.position = SinusoidalPositionalEncoding(width)  # the steps to forecast differ by nothing else
         self.projection = Linear(width, channels_each * num_outputs)
 
     def forward(

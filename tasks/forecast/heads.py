@@ -1,17 +1,19 @@
-"""What a forecast says of each future value - a point, quantiles, a distribution - and the loss that it is fitted by."""
+"""What a forecast says of each value - a point, quantiles, a distribution - and the loss that it is fitted by."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.distributions import StudentT
 
 Future = Float[Tensor, "batch horizon channels"]
+FutureMask = Bool[Tensor, "batch horizon channels"]
 Outputs = Float[Tensor, "batch horizon channels outputs"]
 Statistic = Float[Tensor, "batch 1 channels"]
 Quantiles = Float[Tensor, "batch horizon channels levels"]
@@ -195,9 +197,22 @@ def pinball_loss(quantiles: Quantiles, future: Future, levels: Sequence[float]) 
     return torch.maximum(level * error, (level - 1) * error)
 
 
+def mean_loss(forecast: Forecast, future: Future, mask: FutureMask) -> Float[Tensor, ""]:
+    """The mean of the losses where the future is known; 0, with a gradient of 0, where nothing of it is.
+
+    Args:
+        forecast: What was forecast.
+        future: What came.
+        mask: True = missing, ignored.
+    """
+    # Filled before as well: a NaN's loss has a NaN for a gradient, and 0 times it is no 0.
+    loss = forecast.loss(future.masked_fill(mask, 0.0)).masked_fill(mask, 0.0)
+    return loss.sum() / (~mask).sum().clamp(min=1)
+
+
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     """Gives the levels if they are ascending and in (0, 1), and refuses them otherwise."""
-    ascending = all(low < high for low, high in zip(levels, levels[1:], strict=False))
+    ascending = all(low < high for low, high in pairwise(levels))
     if not levels or not ascending or not 0 < levels[0] <= levels[-1] < 1:
         raise ValueError(f"levels={list(levels)} must be ascending and between 0 and 1")
     return tuple(levels)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core import Decoder, Encoder, Linear
+from core import Decoder, Dropout, Encoder, Linear
 from core.types import KeyPaddingMask, Tokens
 from tasks.forecast.decoding import GenerativeDecoder
 from tasks.forecast.heads import Forecast, Head, PointHead
@@ -65,7 +65,7 @@ class Forecaster(nn.Module):
         self.tokens = tokens(shape, encoder.embed_dim)
         self.encoder = encoder
         self.head = PointHead() if head is None else head
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         if decoder is None:
             if start_length is not None:
                 raise ValueError(f"start_length={start_length} is for a decoder, and there is none")
@@ -95,9 +95,7 @@ class Forecaster(nn.Module):
             start_length=start,
         )
 
-    def forward(
-        self, past: Past, past_mask: PastMask | None = None, covariates: Covariates | None = None
-    ) -> Forecast:
+    def forward(self, past: Past, past_mask: PastMask | None = None, covariates: Covariates | None = None) -> Forecast:
         """Forecasts, in the units of `past`.
 
         Args:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tasks.base import TaskModule
@@ -12,10 +10,8 @@ from tasks.forecast import report
 from tasks.forecast.backtest import backtest
 from tasks.forecast.evaluation import ForecastEvaluation
 from tasks.forecast.explanation import save_explanations
-from tasks.forecast.heads import Forecast
+from tasks.forecast.heads import Forecast, mean_loss
 from tasks.forecast.model import Forecaster
-
-Values = Float[Tensor, "batch horizon channels"]
 
 
 class ForecastModule(TaskModule):
@@ -62,7 +58,7 @@ class ForecastModule(TaskModule):
         return self.forecaster(batch["past"], mask if mask.any() else None, batch.get("covariates"))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = masked_mean(self.forecast(batch).loss(batch["future"]), batch["future_mask"])
+        loss = mean_loss(self.forecast(batch), batch["future"], batch["future_mask"])
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
         return loss
@@ -105,7 +101,7 @@ class ForecastModule(TaskModule):
     def _evaluate(self, batch: dict[str, Any], stage: str) -> Forecast:
         forecast = self.forecast(batch)
         known = int((~batch["future_mask"]).sum())
-        loss = masked_mean(forecast.loss(batch["future"]), batch["future_mask"])
+        loss = mean_loss(forecast, batch["future"], batch["future_mask"])
         # Weighted by what is known in it, so that the mean over the batches is that over all values.
         self.log(f"{stage}/loss", loss, batch_size=known, on_epoch=True)
         self.evaluation.update(batch, forecast.point, forecast.quantiles)
@@ -117,12 +113,3 @@ class ForecastModule(TaskModule):
         for name, value in gathered.metrics().items():
             self.log(f"{stage}/{name}", value, prog_bar=name == "mae")
         return gathered
-
-
-def masked_mean(loss: Values, mask: Bool[Tensor, "batch horizon channels"]) -> Tensor:
-    """The mean over what is not masked; 0, with a gradient of 0, where everything is.
-
-    >>> masked_mean(torch.ones(1, 1, 2), torch.tensor([[[True, False]]])).item()
-    1.0
-    """
-    return loss.masked_fill(mask, 0.0).sum() / (~mask).sum().clamp(min=1)

@@ -54,4 +54,8 @@ class RevIN(nn.Module):
             return x, loc, scale
         weight = self.log_weight.exp()
         x = x * weight + self.bias
-        return x if past_mask is None else x.masked_fill(past_mask, 0.0), loc - self.bias / weight * scale, scale / weight
+        return (
+            x if past_mask is None else x.masked_fill(past_mask, 0.0),
+            loc - self.bias / weight * scale,
+            scale / weight,
+        )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from core import LearnedPositionalEncoding, Linear
+from core import Dropout, LearnedPositionalEncoding, Linear, SinusoidalPositionalEncoding
 from core.types import KeyPaddingMask, Tokens
 from tasks.forecast.revin import Past, PastMask
 
@@ -108,7 +108,7 @@ class PatchTokens(Tokenization):
             Linear(patch_length * shape.num_covariates, embed_dim, bias=False) if shape.num_covariates else None
         )
         self.position = LearnedPositionalEncoding(embed_dim, num_positions=self.num_past + self.num_future)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.num_features = (self.num_past + self.num_future) * embed_dim
         self.num_channels = shape.num_channels
 
@@ -166,7 +166,7 @@ class ChannelTokens(Tokenization):
         self.embedding = Linear(shape.context_length, embed_dim)
         steps = shape.context_length + shape.prediction_length
         self.covariate_embedding = Linear(steps, embed_dim) if shape.num_covariates else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.num_features = embed_dim
 
     def forward(
@@ -187,6 +187,8 @@ class StepTokens(Tokenization):
     """A token a step of time, all channels together: the plain Transformer of a series (as in Informer; Zhou et al.
     2021). Made for a decoder; without one a single linear map reads all tokens.
 
+    Covariates join the token of their step, and are the only content of those of the future.
+
     Args:
         shape: Sizes of what is forecast.
         embed_dim: Width of a token.
@@ -198,16 +200,18 @@ class StepTokens(Tokenization):
         self.channels_each = shape.num_channels
         self.token_steps = [(step, step) for step in range(shape.context_length)]
         self.embedding = Linear(shape.num_channels + shape.num_covariates, embed_dim)
-        self.position = LearnedPositionalEncoding(embed_dim, num_positions=shape.context_length)
-        self.dropout = nn.Dropout(dropout)
-        self.num_features = shape.context_length * embed_dim
+        self.num_future = shape.prediction_length if shape.num_covariates else 0
+        num_tokens = shape.context_length + self.num_future
+        self.position = SinusoidalPositionalEncoding(embed_dim)
+        self.dropout = Dropout(dropout)
+        self.num_features = num_tokens * embed_dim
 
     def forward(
         self, x: Past, past_mask: PastMask | None, covariates: Covariates | None
     ) -> tuple[Tokens, KeyPaddingMask | None]:
         mask: Bool[Tensor, "batch steps"] | None = None
         if covariates is not None:
-            x = torch.cat([x, covariates[:, : x.shape[1]]], dim=-1)
+            x = torch.cat([F.pad(x, (0, 0, 0, self.num_future)), covariates], dim=-1)
         elif past_mask is not None:
             mask = past_mask.all(2)
         return self.dropout(self.embedding(x) + self.position(x.shape[1])), mask

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core import Encoder, LearnedPositionalEncoding2d, Linear
+from core import Dropout, Encoder, LearnedPositionalEncoding2d, Linear
 
 
 class PatchEmbedding(nn.Module):
@@ -119,7 +119,7 @@ class ViT(nn.Module):
         num_prefix = num_register_tokens + (pool == "class")
         self.prefix_tokens = nn.Parameter(torch.empty(num_prefix, embed_dim)) if num_prefix else None
         self.patch_dropout = PatchDropout(patch_dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.encoder = encoder
         self.head = Linear(embed_dim, num_classes)
         self._initialise()
