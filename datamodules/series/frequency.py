@@ -75,7 +75,7 @@ class Days(Step):
     def alias(self, anchor: int) -> str:
         """Gives `D`, `2D`, or where they are weeks `W-SAT`, `2W-SAT`."""
         weeks, rest = divmod(self.count, 7)
-        weekday = _WEEKDAYS[(anchor // _DAY + 3) % 7]  # 1970 began on a Thursday
+        weekday = _WEEKDAYS[(anchor // _DAY + 3) % 7]  # day 0 is a Thursday
         return _counted(self.count, "D") if rest else _counted(weeks, f"W-{weekday}")
 
 
@@ -87,13 +87,17 @@ class BusinessDays(Step):
 
     def time(self, anchor: Int64[np.ndarray, "..."], number: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         """Adds so many days that are none of a weekend."""
-        day = np.busday_offset(_days(anchor), number * self.count, roll="forward")
-        return day.astype(np.int64) * _DAY + anchor % _DAY
+        weeks, weekday = np.divmod(self._count_days(anchor) + number * self.count, 5)
+        return (7 * weeks + weekday - 3) * _DAY + anchor % _DAY
 
     def number(self, anchor: Int64[np.ndarray, "..."], time: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
-        """Counts the days that are none of a weekend."""
-        begun = _days(time - anchor % _DAY) + np.timedelta64(1, "D")  # of a day that has begun, the next's beginning
-        return (np.busday_count(_days(anchor) + np.timedelta64(1, "D"), begun)) // self.count
+        """Counts the days that are none of a weekend; a time of a weekend has the number of the Friday before."""
+        return (self._count_days(time - anchor % _DAY) - self._count_days(anchor)) // self.count
+
+    def _count_days(self, time: np.ndarray) -> np.ndarray:
+        """Numbers the days from Monday to Friday, from a Monday on."""
+        weeks, weekday = np.divmod(time // _DAY + 3, 7)  # 1970 began on a Thursday
+        return 5 * weeks + np.minimum(weekday, 4)
 
     def alias(self, anchor: int) -> str:  # noqa: ARG002 - any day of the week may be the first
         """Gives `B`."""
@@ -102,7 +106,7 @@ class BusinessDays(Step):
 
 @dataclass(frozen=True)
 class Months(Step):
-    """A number of months: the day of the month is the anchor's, or the last where there is none such or `end` is set."""
+    """A number of months: the day is the anchor's, or the month's last where it has none such or `end` is set."""
 
     count: int
     end: bool = False
@@ -123,7 +127,7 @@ class Months(Step):
 
     def alias(self, anchor: int) -> str:
         """Gives `MS`, `QS-JAN`, `YS-JAN`, or `ME`, `QE-MAR`, `YE-DEC`: the day of the month is said by no name."""
-        month = int(_months(np.int64(anchor)).astype(np.int64)) % 12
+        month = int(_months(np.array(anchor)).astype(np.int64)) % 12
         which = "E" if self.end else "S"
         if self.count % 12 == 0:
             return _counted(self.count // 12, f"Y{which}-{_MONTHS[month]}")
