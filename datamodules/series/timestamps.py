@@ -17,12 +17,23 @@ _NUMBERS = ("%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m", "%Y")  #
 _DIGITS = {"%Y%m%d": 8, "%Y%m%d%H": 10, "%Y%m%d%H%M": 12, "%Y%m%d%H%M%S": 14, "%Y%m": 6, "%Y": 4}
 _YEARS = {"%Y": (1500, 2200)}  # plausible ones; of longer numbers fewer are, as they may be something else
 _DATES = (
-    ("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%Y/%m/%d", "%Y.%m.%d")
+    (
+        "%d/%m/%Y",
+        "%m/%d/%Y",
+        "%d-%m-%Y",
+        "%m-%d-%Y",
+        "%d.%m.%Y",
+        "%d/%m/%y",
+        "%m/%d/%y",
+        "%d.%m.%y",
+        "%Y/%m/%d",
+        "%Y.%m.%d",
+    )
     + ("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d%b%Y", "%a, %d %b %Y")
     + ("%m/%Y", "%Y/%m", "%b-%Y", "%b %Y", "%B %Y", "%b-%y")
 )
 _CLOCKS = ("", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
-_HAS_OFFSET = r"[:\d]\s*(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$"
+_HAS_OFFSET = r"[T:\s]\d\d(:?\d\d)*([.,]\d+)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
 NO_TIME = np.iinfo(np.int64).min
 """What stands for a time that cannot be read."""
 
@@ -40,10 +51,14 @@ class TimeFormat:
     has_offset: bool = False
 
     def parse(self, column: pa.Array) -> Int64[np.ndarray, " rows"]:
-        """Reads text or whole numbers as microseconds since 1970: of UTC with an offset, else as a wall shows them.
+        """Reads times, text or whole numbers as microseconds since 1970: of UTC with an offset, else as a wall shows them.
 
         What is no such time is `NO_TIME`.
         """
+        if _is_time(column.type):
+            kind = pa.timestamp("us", getattr(column.type, "tz", None))
+            times = column.cast(kind, safe=False).cast(pa.int64())
+            return times.fill_null(NO_TIME).to_numpy(zero_copy_only=False)
         if self.name in _EPOCHS:
             numbers = pd.to_numeric(column.to_pandas(), errors="coerce")
             return _microseconds(pd.to_datetime(numbers, unit=self.name, errors="coerce", utc=True))
@@ -55,46 +70,64 @@ class TimeFormat:
                 return times.cast(pa.int64()).fill_null(NO_TIME).to_numpy(zero_copy_only=False)
             except pa.ArrowInvalid:
                 pass
-        column = pc.utf8_trim_whitespace(column)
+        column = _tidy(column)
         alike = pc.equal(pc.match_substring_regex(column, _HAS_OFFSET), pa.scalar(self.has_offset))
         column = pc.if_else(alike, column, None) if self.name == _ISO else column
-        times = pd.to_datetime(column.to_pandas(), format=self.name, errors="coerce", utc=self.has_offset or None)
+        times = pd.to_datetime(column.to_pandas(), format=self.name, errors="coerce", utc=self.has_offset)
         return _microseconds(times)
 
 
-def find_formats(sample: pa.Array) -> list[TimeFormat]:
-    """Finds the formats in which all of some texts or whole numbers are times; several where day and month may swap.
+def find_formats(sample: pa.Array, name: str | None = None) -> list[TimeFormat]:
+    """Finds the formats in which most of some values are times; several where day and month may swap.
+
+    Args:
+        sample: Times of a type of their own, texts, or whole numbers; others have no format.
+        name: The only format that may be; any if not given.
 
     >>> [found.name for found in find_formats(pa.array(["03/04/2024", "03/05/2024"]))]
     ['%d/%m/%Y', '%m/%d/%Y']
     >>> [found.name for found in find_formats(pa.array(["03/04/2024", "03/15/2024"]))]
     ['%m/%d/%Y']
     """
-    sample = sample.drop_null().unique()
-    if pa.types.is_integer(sample.type):
-        sample = sample.cast(pa.string())
-    if not len(sample) or not _is_text(sample.type):
+    sample = sample.drop_null()
+    if _is_time(sample.type):
+        return [TimeFormat("a type of times", has_offset=getattr(sample.type, "tz", None) is not None)]
+    if not _is_text(sample.type) and not pa.types.is_integer(sample.type):
         return []
-    sample = pc.utf8_trim_whitespace(sample)
-    if pc.all(pc.match_substring_regex(sample, r"^-?\d+$")).as_py():
-        return _find_numbers(sample)
-    first = sample[0].as_py()
-    if any(character.isdigit() for character in first):
-        iso = TimeFormat(_ISO, has_offset=pc.match_substring_regex(sample[:1], _HAS_OFFSET)[0].as_py())
-        if not _is_number(first) and _reads(iso, sample):
-            return [iso]
-    names = [name for name in _possible_names() if _matches(first, name)]
-    formats = [TimeFormat(name, has_offset=name.endswith("%z")) for name in names]
-    formats = [found for found in formats if _reads(found, sample)]
-    different = {found.parse(sample).tobytes(): found for found in reversed(formats)}
+    sample = _tidy(sample.cast(pa.string())).unique()
+    if not len(sample):
+        return []
+    parsed = [(found, found.parse(sample)) for found in _candidates(sample, name)]
+    most = max((int((times != NO_TIME).sum()) for _, times in parsed), default=0)
+    if 2 * most <= len(sample):
+        return []
+    different = {times.tobytes(): found for found, times in reversed(parsed) if (times != NO_TIME).sum() == most}
     return list(different.values())[::-1]
+
+
+def _candidates(sample: pa.Array, name: str | None) -> list[TimeFormat]:
+    """The formats that a look at a few texts leaves possible."""
+    texts = sample[:3].to_pylist()
+    if name in _EPOCHS:
+        return [TimeFormat(name, has_offset=True)]
+    if name not in (None, _ISO):
+        return [TimeFormat(name, has_offset=name.endswith("%z"))]
+    if pc.all(pc.match_substring_regex(sample, r"^-?\d+$")).as_py() and name is None:
+        return _find_numbers(sample)
+    if name is None and (any(map(_is_number, texts)) or not any(map(str.isdigit, "".join(texts)))):
+        return []
+    has_offset = pc.match_substring_regex(sample[:3], _HAS_OFFSET).to_pylist()
+    formats = [TimeFormat(_ISO, has_offset=says) for says in sorted(set(has_offset))]
+    names = _possible_names() if name is None else []
+    names = [name for name in names if any(_matches(text, name) for text in texts)]
+    return formats + [TimeFormat(name, has_offset=name.endswith("%z")) for name in names]
 
 
 def _find_numbers(sample: pa.Array) -> list[TimeFormat]:
     """Whole numbers: of years and dates, or else of seconds since 1970."""
     lengths = set(pc.utf8_length(sample).to_pylist())
     for name in _NUMBERS:
-        if lengths == {_DIGITS[name]} and _reads(TimeFormat(name), sample):
+        if lengths == {_DIGITS[name]} and (TimeFormat(name).parse(sample) != NO_TIME).all():
             low, high = _YEARS.get(name, (1800, 2200) if _DIGITS[name] in (6, 8) else (1900, 2100))
             if all(low <= int(text[:4]) < high for text in sample.to_pylist()):
                 return [TimeFormat(name)]
@@ -104,6 +137,10 @@ def _find_numbers(sample: pa.Array) -> list[TimeFormat]:
 def _possible_names() -> Sequence[str]:
     moments = [f"{date}{gap}{clock}" for date, gap, clock in product(_DATES, " T", _CLOCKS) if clock]
     return [*_DATES, *moments, *(f"{name}{gap}%z" for name in moments for gap in ("", " "))]
+
+
+def _tidy(column: pa.Array) -> pa.Array:
+    return pc.replace_substring_regex(pc.utf8_trim_whitespace(column), r"\s*(UTC|GMT)$", "Z")
 
 
 def _matches(text: str, name: str) -> bool:
@@ -122,8 +159,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _reads(found: TimeFormat, sample: pa.Array) -> bool:
-    return bool((found.parse(sample) != NO_TIME).all())
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:
