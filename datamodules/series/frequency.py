@@ -9,7 +9,8 @@ from jaxtyping import Int64
 from pandas.tseries.frequencies import to_offset
 
 _SECOND = 10**6  # times are whole microseconds since 1970
-_DAY = 86_400 * _SECOND
+DAY = 86_400 * _SECOND
+"""Microseconds of a day."""
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _UNITS = {"h": 3600 * _SECOND, "min": 60 * _SECOND, "s": _SECOND, "ms": 1000, "us": 1}
@@ -66,16 +67,16 @@ class Days(Step):
 
     def time(self, anchor: Int64[np.ndarray, "..."], number: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         """Adds so many steps."""
-        return anchor + number * (self.count * _DAY)
+        return anchor + number * (self.count * DAY)
 
     def number(self, anchor: Int64[np.ndarray, "..."], time: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         """Divides by the step."""
-        return (time - anchor) // (self.count * _DAY)
+        return (time - anchor) // (self.count * DAY)
 
     def alias(self, anchor: int) -> str:
         """Gives `D`, `2D`, or where they are weeks `W-SAT`, `2W-SAT`."""
         weeks, rest = divmod(self.count, 7)
-        weekday = _WEEKDAYS[(anchor // _DAY + 3) % 7]  # day 0 is a Thursday
+        weekday = _WEEKDAYS[(anchor // DAY + 3) % 7]  # day 0 is a Thursday
         return _counted(self.count, "D") if rest else _counted(weeks, f"W-{weekday}")
 
 
@@ -88,15 +89,15 @@ class BusinessDays(Step):
     def time(self, anchor: Int64[np.ndarray, "..."], number: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         """Adds so many days that are none of a weekend."""
         weeks, weekday = np.divmod(self._count_days(anchor) + number * self.count, 5)
-        return (7 * weeks + weekday - 3) * _DAY + anchor % _DAY
+        return (7 * weeks + weekday - 3) * DAY + anchor % DAY
 
     def number(self, anchor: Int64[np.ndarray, "..."], time: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         """Counts the days that are none of a weekend; a time of a weekend has the number of the Friday before."""
-        return (self._count_days(time - anchor % _DAY) - self._count_days(anchor)) // self.count
+        return (self._count_days(time - anchor % DAY) - self._count_days(anchor)) // self.count
 
     def _count_days(self, time: np.ndarray) -> np.ndarray:
         """Numbers the days from Monday to Friday, from a Monday on."""
-        weeks, weekday = np.divmod(time // _DAY + 3, 7)  # 1970 began on a Thursday
+        weeks, weekday = np.divmod(time // DAY + 3, 7)  # 1970 began on a Thursday
         return 5 * weeks + np.minimum(weekday, 4)
 
     def alias(self, anchor: int) -> str:  # noqa: ARG002 - any day of the week may be the first
@@ -118,7 +119,7 @@ class Months(Step):
         month = month + number * self.count
         begin = month.astype("M8[D]").astype(np.int64)
         last = (month + 1).astype("M8[D]").astype(np.int64) - 1
-        return np.minimum(begin + day, last) * _DAY + anchor % _DAY
+        return np.minimum(begin + day, last) * DAY + anchor % DAY
 
     def number(self, anchor: Int64[np.ndarray, "..."], time: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         """Counts the months, but not the last where its day has not come."""
@@ -155,7 +156,7 @@ def parse_frequency(frequency: str) -> Step:
                 return Days(offset.n * days)
         if isinstance(offset, pd.offsets.Tick) and offset.nanos % 1000 == 0:
             microseconds = offset.nanos // 1000
-            return Days(microseconds // _DAY) if microseconds % _DAY == 0 else ClockStep(microseconds)
+            return Days(microseconds // DAY) if microseconds % DAY == 0 else ClockStep(microseconds)
         if type(offset) is pd.offsets.BusinessDay:
             return BusinessDays(offset.n)
         for unit, months in (("Month", 1), ("Quarter", 3), ("Year", 12)):
@@ -171,7 +172,7 @@ def _counted(count: int, unit: str) -> str:
 
 
 def _days(time: np.ndarray) -> np.ndarray:
-    return np.asarray(time // _DAY).astype("M8[D]")
+    return np.asarray(time // DAY).astype("M8[D]")
 
 
 def _months(time: np.ndarray) -> np.ndarray:

@@ -8,12 +8,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from datamodules.series.frequency import parse_frequency
 from datamodules.series.sources import Source
 from datamodules.series.timestamps import NO_TIME, TimeFormat, find_formats
 
+pc: Any = pyarrow.compute  # its functions are made at import, where pyright cannot see them
 _NUM_LISTED = 8  # names of columns in a message
 _LIKE_TIME = re.compile("year|month|date|time|epoch|^ds$", re.IGNORECASE)
 
@@ -205,6 +206,5 @@ def _first(source: Source, name: str) -> Any:
 
 def _listed(names: Iterable[str]) -> str:
     names = [repr(name) for name in names]
-    return ", ".join(names[:_NUM_LISTED]) + (
-        f" and {len(names) - _NUM_LISTED} more" if len(names) > _NUM_LISTED else ""
-    )
+    more = len(names) - _NUM_LISTED
+    return ", ".join(names[:_NUM_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+pc: Any = pyarrow.compute  # its functions are made at import, where pyright cannot see them
 _MISSING = ("", "-", "?", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "null", "NULL", "None")
 _SAMPLE_BYTES = 2**20
 _BLOCK_BYTES = 2**22
@@ -68,7 +69,10 @@ class CsvSource(Source):
         if len(rows) == 0:
             raise ValueError(f"{path}: has a header and no row of data")
         rows = [row for row in rows if len(row) == len(header)]  # reading says which are too short or too long
-        columns = [pa.array([None if text.strip() in _MISSING else text for text in column]) for column in zip(*rows)]
+        columns = [
+            pa.array([None if text.strip() in _MISSING else text for text in column])
+            for column in zip(*rows, strict=True)
+        ]
         columns = [column.cast(pa.string()) for column in columns] or [pa.nulls(0, pa.string())] * len(header)
         self._decimal = "," if self._delimiter != "," and _has_decimal_comma(columns) else "."
         self.sample = pa.table(columns, names=self._names)

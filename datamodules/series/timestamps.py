@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from jaxtyping import Int64
 
+pc: Any = pyarrow.compute  # its functions are made at import, where pyright cannot see them
 _ISO = "ISO8601"
 _EPOCHS = {"s": (9, 10), "ms": (12, 13), "us": (15, 16), "ns": (18, 19)}  # digits of the times since 1970 in each unit
 _NUMBERS = ("%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m", "%Y")  # dates that look like numbers
 _DIGITS = {"%Y%m%d": 8, "%Y%m%d%H": 10, "%Y%m%d%H%M": 12, "%Y%m%d%H%M%S": 14, "%Y%m": 6, "%Y": 4}
 _YEARS = {"%Y": (1500, 2200)}  # plausible ones; of longer numbers fewer are, as they may be something else
-_DATES = (
-    (
+_DATES = tuple(
+    [
         "%d/%m/%Y",
         "%m/%d/%Y",
         "%d-%m-%Y",
@@ -28,9 +30,21 @@ _DATES = (
         "%d.%m.%y",
         "%Y/%m/%d",
         "%Y.%m.%d",
-    )
-    + ("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d%b%Y", "%a, %d %b %Y")
-    + ("%m/%Y", "%Y/%m", "%b-%Y", "%b %Y", "%B %Y", "%b-%y")
+        "%m/%Y",
+        "%Y/%m",
+        "%d-%b-%Y",
+        "%d-%b-%y",
+        "%d %b %Y",
+        "%d %B %Y",
+        "%b %d, %Y",
+        "%B %d, %Y",
+        "%d%b%Y",
+        "%a, %d %b %Y",
+        "%b-%Y",
+        "%b %Y",
+        "%B %Y",
+        "%b-%y",
+    ]
 )
 _CLOCKS = ("", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
 _HAS_OFFSET = r"[T:\s]\d\d(:?\d\d)*([.,]\d+)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
@@ -51,7 +65,7 @@ class TimeFormat:
     has_offset: bool = False
 
     def parse(self, column: pa.Array) -> Int64[np.ndarray, " rows"]:
-        """Reads times, text or whole numbers as microseconds since 1970: of UTC with an offset, else as a wall shows them.
+        """Reads a column as microseconds since 1970: of UTC where times have offsets, else as they stand.
 
         What is no such time is `NO_TIME`.
         """
