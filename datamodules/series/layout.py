@@ -105,6 +105,8 @@ def find_columns(source: Source, layout: Layout) -> Columns:
         ValueError: If one is missing or what is meant is not clear; one line.
     """
     path, sample = source.path, source.sample
+    if twice := [name for name in sample.column_names if sample.column_names.count(name) > 1]:
+        raise ValueError(f"{path}: has several columns {twice[0]!r}: give each a name of its own")
     names = [name for name in sample.column_names if not _counts_rows(name, sample[name])]
     _check_names(source, names, layout)
     named = [*(layout.value_columns or []), *(layout.covariate_columns or []), layout.id_column]
@@ -130,9 +132,6 @@ def find_columns(source: Source, layout: Layout) -> Columns:
 
 
 def _check_names(source: Source, names: Sequence[str], layout: Layout) -> None:
-    everything = source.sample.column_names
-    if twice := [name for name in names if everything.count(name) > 1]:
-        raise ValueError(f"{source.path}: has several columns {twice[0]!r}: give each a name of its own")
     named = [*(layout.value_columns or []), *(layout.covariate_columns or [])]
     named += [name for name in (layout.time_column, layout.id_column) if name]
     for name in named:

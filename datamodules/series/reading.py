@@ -118,10 +118,7 @@ def _settle_step(rows: Rows, columns: Columns, layout: Layout) -> tuple[Rows, St
     utc = rows.times if columns.time_format.has_offset else None
     if utc is not None and zone is not None:
         rows = replace(rows, times=to_wall(utc, zone))
-    if layout.frequency is not None:
-        step = parse_frequency(layout.frequency)
-    else:
-        step = _find_step(sort_times(rows))
+    step = parse_frequency(layout.frequency) if layout.frequency is not None else _find_step(sort_times(rows))
     if not isinstance(step, ClockStep):
         return rows, step
     if utc is None and zone is not None:
@@ -158,8 +155,8 @@ def _find_step(rows: Rows) -> Step:
     if found.part < 0.5:
         name = found.step.alias(int(rows.times[0]))
         raise ValueError(
-            f"{rows.source.path}: times are irregular: the most frequent step, {name}, is {found.part:.0%} of them; name "
-            f"the step by --data.layout.frequency and choose {FILL_CHOICES}"
+            f"{rows.source.path}: times are irregular: the most frequent step, {name}, is {found.part:.0%} of them; "
+            f"name the step by --data.layout.frequency and choose {FILL_CHOICES}"
         )
     return found.step
 

@@ -1,5 +1,6 @@
 """Brings rows onto regular grids of time: sorts them, drops rows that are there twice, and fills what is missing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,11 @@ from jaxtyping import Bool, Float64, Int64
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from datamodules.series.frequency import ClockStep, Days, Step
-from datamodules.series.rows import Fill, Rows
+from datamodules.series.rows import Fill, Rows, hint
 
 _MOST_GROWTH = 20  # times as many rows as there were are a wrong time, not a gap
 _APART = 2  # steps between one series and the next on the axis that all share
+_BLOCK = 2**20  # rows that are filled at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,43 +56,71 @@ def fill_times(rows: Rows, step: Step, fill: Fill, *, num_values: int) -> Grids:
         ValueError: If two rows of one time differ, or times are so far apart that one of them must be wrong.
     """
     rows = _drop_twice(rows)
+    axis = _lay(rows, step)
+    if fill == "mask":
+        return Grids(axis.first, _mask(rows, axis), axis.starts)
+    values = np.empty((axis.starts[-1], rows.values.shape[1]))
+    for column in range(values.shape[1]):
+        _fill_column(rows.values[:, column], rows.starts, axis, fill, out=values[:, column])
+    if fill == "ffill":
+        last = np.full(len(rows.names), -np.inf)  # of each series, where any value is known
+        known = ~np.isnan(rows.values[:, :num_values]).all(axis=1)
+        np.maximum.at(last, rows.series()[known], axis.place[known])
+        for block, series, place in axis.blocks():
+            values[block, :num_values][place > last[series]] = np.nan
+    return Grids(axis.first, values, axis.starts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """One axis that all series lie on, one after another, in steps of their grids.
+
+    Args:
+        first: Time of the first grid point of each series.
+        starts: Grid points of series i are `starts[i] : starts[i + 1]`.
+        place: Where each row of the table lies.
+        exact: Whether it lies on a grid point.
+    """
+
+    first: Int64[np.ndarray, " series"]
+    starts: Int64[np.ndarray, " series_and_end"]
+    place: Float64[np.ndarray, " rows"]
+    exact: Bool[np.ndarray, " rows"]
+
+    def blocks(self) -> Iterator[tuple[slice, Int64[np.ndarray, " block"], Int64[np.ndarray, " block"]]]:
+        """The grid points, some at a time so that memory is bounded: which, their series, and where they lie."""
+        for begin in range(0, int(self.starts[-1]), _BLOCK):
+            points = np.arange(begin, min(begin + _BLOCK, self.starts[-1]))
+            series = np.searchsorted(self.starts, points, side="right") - 1
+            yield slice(begin, begin + _BLOCK), series, points + _APART * series
+
+
+def _lay(rows: Rows, step: Step) -> _Axis:
     anchor = _anchors(rows, step)
     spread = np.repeat(anchor, np.diff(rows.starts))
     number = step.number(spread, rows.times)
     begin = step.time(spread, number)
     exact = begin == rows.times
-    with np.errstate(invalid="ignore"):
-        part = (rows.times - begin) / (step.time(spread, number + 1) - begin)
+    place = number.astype(np.float64)
+    off = np.flatnonzero(~exact)
+    length = step.time(spread[off], number[off] + 1) - begin[off]
+    place[off] += (rows.times[off] - begin[off]) / length
     lowest = number[rows.starts[:-1]] + ~exact[rows.starts[:-1]]
     counts = np.maximum(number[rows.starts[1:] - 1] - lowest + 1, 0)
     _check_growth(rows, counts)
     starts = np.concatenate([[0], np.cumsum(counts)])
-    shift = starts[:-1] + _APART * np.arange(len(counts)) - lowest
-    place = number + part + np.repeat(shift, np.diff(rows.starts))
-    axis = np.arange(starts[-1]) + _APART * np.repeat(np.arange(len(counts)), counts)
-    if fill == "mask":
-        return Grids(step.time(anchor, lowest), _mask(rows, place, exact, axis), starts)
-    last = np.full(len(counts), -np.inf)  # of each series, where any value is known
-    known = ~np.isnan(rows.values[:, :num_values]).all(axis=1)
-    np.maximum.at(last, rows.series()[known], place[known])
-    series = np.repeat(np.arange(len(counts)), counts)
-    values = np.empty((len(axis), rows.values.shape[1]))
-    for column in range(values.shape[1]):
-        values[:, column] = _fill_column(rows.values[:, column], place, rows.series(), axis, series, fill)
-    if fill == "ffill":
-        values[axis > last[series], :num_values] = np.nan
-    return Grids(step.time(anchor, lowest), values, starts)
+    place += np.repeat(starts[:-1] + _APART * np.arange(len(counts)) - lowest, np.diff(rows.starts))
+    return _Axis(step.time(anchor, lowest), starts, place, exact)
 
 
-def _mask(
-    rows: Rows, place: Float64[np.ndarray, " rows"], exact: Bool[np.ndarray, " rows"], axis: Int64[np.ndarray, " grid"]
-) -> Float64[np.ndarray, "grid columns"]:
-    values = np.full((len(axis), rows.values.shape[1]), np.nan)
-    values[np.searchsorted(axis, place[exact])] = rows.values[exact]
-    if left_out := int((~exact).sum()):
-        row = int(np.argmin(exact))
+def _mask(rows: Rows, axis: _Axis) -> Float64[np.ndarray, "grid columns"]:
+    values = np.full((axis.starts[-1], rows.values.shape[1]), np.nan)
+    point = axis.place.astype(np.int64) - _APART * rows.series()
+    values[point[axis.exact]] = rows.values[axis.exact]
+    if left_out := int((~axis.exact).sum()):
+        row = int(np.argmin(axis.exact))
         rank_zero_warn(
-            f"{rows.source.path}: fill=mask leaves out {left_out:,} of {len(exact):,} rows, whose times are irregular; "
+            f"{rows.source.path}: fill=mask leaves out {left_out:,} of {len(point):,} rows, whose times are irregular; "
             f"the first is {rows.place(row)}"
         )
     return values
@@ -98,24 +128,27 @@ def _mask(
 
 def _fill_column(
     values: Float64[np.ndarray, " rows"],
-    place: Float64[np.ndarray, " rows"],
-    owner: Int64[np.ndarray, " rows"],
-    axis: Int64[np.ndarray, " grid"],
-    series: Int64[np.ndarray, " grid"],
+    starts: Int64[np.ndarray, " series_and_end"],
+    axis: _Axis,
     fill: Fill,
-) -> Float64[np.ndarray, " grid"]:
-    """Fills one column of all series at once, on an axis where they lie one after another."""
-    known = ~np.isnan(values)
-    values, place, owner = values[known], place[known], owner[known]
-    if not len(values):
-        return np.full(len(axis), np.nan)
-    before = np.searchsorted(place, axis, side="right") - 1
-    same = (before >= 0) & (owner[before] == series)
-    if fill == "ffill":
-        return np.where(same, values[before], np.nan)
-    after = np.minimum(before + (place[before] < axis), len(place) - 1)
-    same &= (owner[after] == series) & (place[after] >= axis)
-    return np.where(same, np.interp(axis, place, values), np.nan)
+    *,
+    out: Float64[np.ndarray, " grid"],
+) -> None:
+    """Fills one column of all series at once."""
+    known = np.flatnonzero(~np.isnan(values))
+    values, place = values[known], axis.place[known]
+    known_starts = np.searchsorted(known, starts)
+    if not len(known):
+        out[:] = np.nan
+        return
+    for block, series, points in axis.blocks():
+        before = np.searchsorted(place, points, side="right") - 1
+        inside = before >= known_starts[series]
+        if fill == "ffill":
+            out[block] = np.where(inside, values[before], np.nan)
+        else:
+            inside &= points <= place[known_starts[series + 1] - 1]
+            out[block] = np.where(inside, np.interp(points, place, values), np.nan)
 
 
 def _drop_twice(rows: Rows) -> Rows:
@@ -133,7 +166,7 @@ def _drop_twice(rows: Rows) -> Rows:
         row = int(twice[np.argmax(differ)])
         raise ValueError(
             f"{rows.source.path}: {rows.place(row)} and {rows.place(row + 1)}{rows.of_series(row)} have one time and "
-            f"different values ({differ.sum():,} such pairs): delete the wrong one"
+            f"different values ({differ.sum():,} such pairs): delete the wrong one{hint(rows, row, twice=True)}"
         )
     keep = np.ones(len(rows.times), bool)
     keep[twice + 1] = False

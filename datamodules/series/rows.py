@@ -96,11 +96,13 @@ def check_times(rows: Rows, step: Step) -> None:
     reference = int(rows.starts[rows.series()[row]]) if wrong is irregular else row
     message = what.format(rows.place(row + 1) + rows.of_series(row), rows.place(reference))
     more = f"; {wrong.sum() - 1:,} more such rows" if wrong.sum() > 1 else ""
-    raise ValueError(f"{rows.source.path}: {message}{more}: choose {FILL_CHOICES}{_hint(rows, row, wrong is twice)}")
+    raise ValueError(
+        f"{rows.source.path}: {message}{more}: choose {FILL_CHOICES}{hint(rows, row, twice=wrong is twice)}"
+    )
 
 
-def _hint(rows: Rows, row: int, twice: bool) -> str:
-    """What else may be meant by times that are wrong around a row."""
+def hint(rows: Rows, row: int, *, twice: bool) -> str:
+    """Says what else times may mean that are wrong at a row and the next."""
     times = pd.DatetimeIndex(rows.times[row : row + 2].view("M8[us]"))
     if rows.zone in (None, "UTC") and ((times.weekday == 6) & (times.hour <= 3)).any():
         return "; or, if clocks changed there, name the place by --data.layout.timezone, such as Europe/London"

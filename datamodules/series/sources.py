@@ -1,6 +1,8 @@
 """Tables on the disk, CSV and Parquet: their columns, a look at their beginning, and all of their rows in blocks."""
 
+import codecs
 import csv
+import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ _MISSING = ("", "-", "?", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "null", "NUL
 _SAMPLE_BYTES = 2**20
 _BLOCK_BYTES = 2**22
 _BLOCK_ROWS = 2**17
+_NOT_UTF8 = "is not text in UTF-8: save it as CSV in UTF-8"
 _DELIMITERS = "\t;,|"
 
 
@@ -69,11 +72,8 @@ class CsvSource(Source):
         if len(rows) == 0:
             raise ValueError(f"{path}: has a header and no row of data")
         rows = [row for row in rows if len(row) == len(header)]  # reading says which are too short or too long
-        columns = [
-            pa.array([None if text.strip() in _MISSING else text for text in column])
-            for column in zip(*rows, strict=True)
-        ]
-        columns = [column.cast(pa.string()) for column in columns] or [pa.nulls(0, pa.string())] * len(header)
+        texts = [[None if text.strip() in _MISSING else text for text in column] for column in zip(*rows, strict=True)]
+        columns = [pa.array(column, pa.string()) for column in texts or [[]] * len(header)]
         self._decimal = "," if self._delimiter != "," and _has_decimal_comma(columns) else "."
         self.sample = pa.table(columns, names=self._names)
 
@@ -83,9 +83,12 @@ class CsvSource(Source):
                 data = stream.read(_SAMPLE_BYTES)
         except OSError as error:
             raise ValueError(f"{self.path}: cannot be read: {error}") from None
-        text = data.decode("utf-8-sig", errors="replace")
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff") or "\0" in text:
-            raise ValueError(f"{self.path}: is not text in UTF-8: save it as CSV in UTF-8")
+        try:  # a character may be cut off at the end
+            text = codecs.getincrementaldecoder("utf-8-sig")().decode(data)
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.path}: {_NOT_UTF8}") from None
+        if "\0" in text:
+            raise ValueError(f"{self.path}: is not text: there must be CSV or Parquet")
         lines = [line for line in text.splitlines(keepends=True) if line.strip()]
         if len(data) == _SAMPLE_BYTES and len(lines) > 2:
             lines.pop()  # it may be cut off
@@ -135,20 +138,19 @@ class CsvSource(Source):
         except pa.ArrowInvalid as error:
             reason = str(error)
         if fields := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", reason):
-            found, expected = self.place(int(fields[1]) - 2), self._delimiter
             raise ValueError(
-                f"{self.path}: {found} has {fields[3]} fields where the header has {fields[2]} (between them stands "
-                f"{expected!r})"
+                f"{self.path}: {self.place(int(fields[1]) - 2)} has {fields[3]} field{'s' * (fields[3] != '1')}, but the "
+                f"header has {fields[2]} (with {self._delimiter!r} between them): correct the line"
             ) from None
         if "UTF8" in reason:
-            raise ValueError(f"{self.path}: is not text in UTF-8: save it as CSV in UTF-8") from None
+            raise ValueError(f"{self.path}: {_NOT_UTF8}") from None
         raise ValueError(f"{self.path}: cannot be read as CSV: {' '.join(reason.split())}") from None
 
     def place(self, row: int) -> str:
         """Says the line, which blank lines and line breaks within quotes put off."""
         with pa.input_stream(self.path) as stream:
-            text = (line.decode("utf-8", errors="replace") for line in stream)
-            reader = csv.reader(text, delimiter=self._delimiter)
+            lines = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
+            reader = csv.reader(lines, delimiter=self._delimiter)
             next(islice((fields for fields in reader if fields), row + 1, None), None)
             return f"line {reader.line_num}"
 

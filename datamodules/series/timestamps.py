@@ -18,34 +18,10 @@ _EPOCHS = {"s": (9, 10), "ms": (12, 13), "us": (15, 16), "ns": (18, 19)}  # digi
 _NUMBERS = ("%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m", "%Y")  # dates that look like numbers
 _DIGITS = {"%Y%m%d": 8, "%Y%m%d%H": 10, "%Y%m%d%H%M": 12, "%Y%m%d%H%M%S": 14, "%Y%m": 6, "%Y": 4}
 _YEARS = {"%Y": (1500, 2200)}  # plausible ones; of longer numbers fewer are, as they may be something else
-_DATES = tuple(
-    [
-        "%d/%m/%Y",
-        "%m/%d/%Y",
-        "%d-%m-%Y",
-        "%m-%d-%Y",
-        "%d.%m.%Y",
-        "%d/%m/%y",
-        "%m/%d/%y",
-        "%d.%m.%y",
-        "%Y/%m/%d",
-        "%Y.%m.%d",
-        "%m/%Y",
-        "%Y/%m",
-        "%d-%b-%Y",
-        "%d-%b-%y",
-        "%d %b %Y",
-        "%d %B %Y",
-        "%b %d, %Y",
-        "%B %d, %Y",
-        "%d%b%Y",
-        "%a, %d %b %Y",
-        "%b-%Y",
-        "%b %Y",
-        "%B %Y",
-        "%b-%y",
-    ]
-)
+_NUMERIC_DATES = ("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y")
+_NAMED_DATES = ("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d%b%Y", "%a, %d %b %Y")
+_MONTHS = ("%m/%Y", "%Y/%m", "%b-%Y", "%b %Y", "%B %Y", "%b-%y")
+_DATES = (*_NUMERIC_DATES, "%Y/%m/%d", "%Y.%m.%d", *_NAMED_DATES, *_MONTHS)
 _CLOCKS = ("", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
 _HAS_OFFSET = r"[T:\s]\d\d(:?\d\d)*([.,]\d+)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
 NO_TIME = np.iinfo(np.int64).min
@@ -74,8 +50,7 @@ class TimeFormat:
             times = column.cast(kind, safe=False).cast(pa.int64())
             return times.fill_null(NO_TIME).to_numpy(zero_copy_only=False)
         if self.name in _EPOCHS:
-            numbers = pd.to_numeric(column.to_pandas(), errors="coerce")
-            return _microseconds(pd.to_datetime(numbers, unit=self.name, errors="coerce", utc=True))
+            return _since_1970(column, self.name)
         if not _is_text(column.type):
             column = column.cast(pa.string())
         if self.name == _ISO:
@@ -146,6 +121,16 @@ def _find_numbers(sample: pa.Array) -> list[TimeFormat]:
             if all(low <= int(text[:4]) < high for text in sample.to_pylist()):
                 return [TimeFormat(name)]
     return [TimeFormat(unit, has_offset=True) for unit, digits in _EPOCHS.items() if lengths <= set(digits)]
+
+
+def _since_1970(column: pa.Array, unit: str) -> Int64[np.ndarray, " rows"]:
+    if _is_text(column.type):
+        column = pc.utf8_trim_whitespace(column)
+        column = pc.if_else(pc.match_substring_regex(column, r"^-?\d{1,18}$|^1\d{18}$"), column, None)
+    numbers = column.cast(pa.int64(), safe=False)
+    units = numbers.fill_null(0).to_numpy()
+    times = units // 1000 if unit == "ns" else units * {"s": 10**6, "ms": 1000, "us": 1}[unit]
+    return np.where(numbers.is_null().to_numpy(zero_copy_only=False), NO_TIME, times)
 
 
 def _possible_names() -> Sequence[str]:
