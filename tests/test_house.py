@@ -73,6 +73,8 @@ SEED_TERMS = {
     "datamodules/speech/ljspeech.py": ["LJSpeech"],
     "datamodules/speech/manifest.py": ["SpeechManifest"],
     "datamodules/speech/digits.py": ["FreeSpokenDigits"],
+    "datamodules/series/series.py": ["SeriesSet"],
+    "datamodules/series/layout.py": ["Layout"],
 }
 
 

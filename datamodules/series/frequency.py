@@ -127,13 +127,13 @@ class Months(Step):
         return number - (self.time(anchor, number) > time)
 
     def alias(self, anchor: int) -> str:
-        """Gives `MS`, `QS-JAN`, `YS-JAN`, or `ME`, `QE-MAR`, `YE-DEC`: the day of the month is said by no name."""
+        """Gives `MS`, `QS-JAN`, `YS-JAN`, or `ME`, `QE-DEC`, `YE-DEC`: the day of the month is said by no name."""
         month = int(_months(np.array(anchor)).astype(np.int64)) % 12
         which = "E" if self.end else "S"
         if self.count % 12 == 0:
             return _counted(self.count // 12, f"Y{which}-{_MONTHS[month]}")
         if self.count % 3 == 0:
-            return _counted(self.count // 3, f"Q{which}-{_MONTHS[month]}")
+            return _counted(self.count // 3, f"Q{which}-{_MONTHS[month % 3 + 9 * self.end]}")
         return _counted(self.count, f"M{which}")
 
 

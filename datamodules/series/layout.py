@@ -107,7 +107,7 @@ def find_columns(source: Source, layout: Layout) -> Columns:
     path, sample = source.path, source.sample
     if twice := [name for name in sample.column_names if sample.column_names.count(name) > 1]:
         raise ValueError(f"{path}: has several columns {twice[0]!r}: give each a name of its own")
-    names = [name for name in sample.column_names if not _counts_rows(name, sample[name])]
+    names = [name for name in sample.column_names if not _is_padding(name, sample[name])]
     _check_names(source, names, layout)
     named = [*(layout.value_columns or []), *(layout.covariate_columns or []), layout.id_column]
     time, time_format = _find_time(source, [name for name in names if name not in named], layout)
@@ -190,12 +190,12 @@ def _part_numbers(source: Source, name: str) -> float:
     return 1.0 if part is None else part
 
 
-def _counts_rows(name: str, column: pa.ChunkedArray) -> bool:
-    """Whether a column without a name just counts the rows, as pandas writes its index."""
+def _is_padding(name: str, column: pa.ChunkedArray) -> bool:
+    """Whether a column without a name is empty, or counts the rows as pandas writes its index."""
     if name not in ("", "Unnamed: 0", "__index_level_0__"):
         return False
     counted = [[str(row + first) for row in range(len(column))] for first in (0, 1)]
-    return [str(value) for value in column.to_pylist()] in counted
+    return column.null_count == len(column) or [str(value) for value in column.to_pylist()] in counted
 
 
 def _first(source: Source, name: str) -> Any:

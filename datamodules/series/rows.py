@@ -96,15 +96,15 @@ def check_times(rows: Rows, step: Step) -> None:
     reference = int(rows.starts[rows.series()[row]]) if wrong is irregular else row
     message = what.format(rows.place(row + 1) + rows.of_series(row), rows.place(reference))
     more = f"; {wrong.sum() - 1:,} more such rows" if wrong.sum() > 1 else ""
-    raise ValueError(
-        f"{rows.source.path}: {message}{more}: choose {FILL_CHOICES}{hint(rows, row, twice=wrong is twice)}"
-    )
+    also = hint(rows, row, twice=wrong is twice, days=wrong is irregular and not step.clock)
+    raise ValueError(f"{rows.source.path}: {message}{more}: choose {FILL_CHOICES}{also}")
 
 
-def hint(rows: Rows, row: int, *, twice: bool) -> str:
+def hint(rows: Rows, row: int, *, twice: bool = False, days: bool = False) -> str:
     """Says what else times may mean that are wrong at a row and the next."""
     times = pd.DatetimeIndex(rows.times[row : row + 2].view("M8[us]"))
-    if rows.zone in (None, "UTC") and ((times.weekday == 6) & (times.hour <= 3)).any():
+    changed = days or ((times.weekday == 6) & (times.hour <= 3)).any()  # in most places clocks change on such a night
+    if changed and rows.zone in (None, "UTC"):
         return "; or, if clocks changed there, name the place by --data.layout.timezone, such as Europe/London"
     if twice and rows.names == [""]:
         return "; or, if the table holds several series, name the column that tells them apart: --data.layout.id_column"

@@ -99,11 +99,8 @@ class CsvSource(Source):
     def blocks(self, keys: Sequence[str], numbers: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Reads all rows in order; see `Source.blocks`."""
         kinds = dict.fromkeys(keys, pa.string()) | dict.fromkeys(numbers, pa.float64())
-        row = 0
         try:
-            for block in self._open(kinds):
-                yield block
-                row += len(block)
+            yield from self._open(kinds)
         except pa.ArrowInvalid as error:
             self._explain(numbers, str(error))
 
@@ -138,9 +135,10 @@ class CsvSource(Source):
         except pa.ArrowInvalid as error:
             reason = str(error)
         if fields := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", reason):
+            there = f"{fields[3]} field" + "s" * (fields[3] != "1")
             raise ValueError(
-                f"{self.path}: {self.place(int(fields[1]) - 2)} has {fields[3]} field{'s' * (fields[3] != '1')}, but the "
-                f"header has {fields[2]} (with {self._delimiter!r} between them): correct the line"
+                f"{self.path}: {self.place(int(fields[1]) - 2)} has {there}, but the header has {fields[2]} (with "
+                f"{self._delimiter!r} between them): correct the line"
             ) from None
         if "UTF8" in reason:
             raise ValueError(f"{self.path}: {_NOT_UTF8}") from None

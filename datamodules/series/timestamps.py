@@ -1,8 +1,8 @@
 """Times as files write them: ISO 8601, other dates, years, and seconds since 1970."""
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -22,8 +22,9 @@ _NUMERIC_DATES = ("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%
 _NAMED_DATES = ("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d%b%Y", "%a, %d %b %Y")
 _MONTHS = ("%m/%Y", "%Y/%m", "%b-%Y", "%b %Y", "%B %Y", "%b-%y")
 _DATES = (*_NUMERIC_DATES, "%Y/%m/%d", "%Y.%m.%d", *_NAMED_DATES, *_MONTHS)
-_CLOCKS = ("", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
-_HAS_OFFSET = r"[T:\s]\d\d(:?\d\d)*([.,]\d+)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
+_OFFSET = r"\s*(Z|[+-]\d\d(:?\d\d)?)$"
+_HAS_OFFSET = r"[T:\s]\d\d(:?\d\d)*([.,]\d+)?" + _OFFSET
 NO_TIME = np.iinfo(np.int64).min
 """What stands for a time that cannot be read."""
 
@@ -105,11 +106,14 @@ def _candidates(sample: pa.Array, name: str | None) -> list[TimeFormat]:
         return _find_numbers(sample)
     if name is None and (any(map(_is_number, texts)) or not any(map(str.isdigit, "".join(texts)))):
         return []
-    has_offset = pc.match_substring_regex(sample[:3], _HAS_OFFSET).to_pylist()
-    formats = [TimeFormat(_ISO, has_offset=says) for says in sorted(set(has_offset))]
-    names = _possible_names() if name is None else []
-    names = [name for name in names if any(_matches(text, name) for text in texts)]
-    return formats + [TimeFormat(name, has_offset=name.endswith("%z")) for name in names]
+    formats = []
+    for has_offset in sorted(set(pc.match_substring_regex(sample[:3], _HAS_OFFSET).to_pylist())):
+        formats.append(TimeFormat(_ISO, has_offset))
+        shapes = [_shape(re.sub(_OFFSET, "", text) if has_offset else text) for text in texts if name is None]
+        names = [known for shape in dict.fromkeys(shapes) for known in _names_by_shape().get(shape, [])]
+        endings = ("%z", " %z") if has_offset else ("",)
+        formats += [TimeFormat(known + ending, has_offset) for known in names for ending in endings]
+    return formats
 
 
 def _find_numbers(sample: pa.Array) -> list[TimeFormat]:
@@ -133,21 +137,28 @@ def _since_1970(column: pa.Array, unit: str) -> Int64[np.ndarray, " rows"]:
     return np.where(numbers.is_null().to_numpy(zero_copy_only=False), NO_TIME, times)
 
 
-def _possible_names() -> Sequence[str]:
-    moments = [f"{date}{gap}{clock}" for date, gap, clock in product(_DATES, " T", _CLOCKS) if clock]
-    return [*_DATES, *moments, *(f"{name}{gap}%z" for name in moments for gap in ("", " "))]
+@cache
+def _names_by_shape() -> dict[str, list[str]]:
+    """All formats of dates, with a time of day and without, by what stands between words and numbers."""
+    names: dict[str, list[str]] = {}
+    for date, gap, clock in product(_DATES, " T", _CLOCKS):
+        names.setdefault(_shape(f"{date}{gap}{clock}"), []).append(f"{date}{gap}{clock}")
+    for date in _DATES:
+        names.setdefault(_shape(date), []).append(date)
+    return names
+
+
+def _shape(text: str) -> str:
+    """What stands between words and numbers: dates of one format are alike in that.
+
+    >>> _shape("31.01.2024 13:00"), _shape("%d.%m.%Y %H:%M")
+    ('w.w.w w:w', 'w.w.w w:w')
+    """
+    return re.sub(r"(%?\w)+", "w", text)
 
 
 def _tidy(column: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(pc.utf8_trim_whitespace(column), r"\s*(UTC|GMT)$", "Z")
-
-
-def _matches(text: str, name: str) -> bool:
-    try:
-        datetime.strptime(text, name)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_number(text: str) -> bool:
