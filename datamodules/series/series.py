@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Int64
 
 from datamodules.series.frequency import parse_frequency
 
@@ -28,8 +28,8 @@ class SeriesSet:
     names: list[str]
     channel_names: list[str]
     covariate_names: list[str]
-    values: Float64[np.ndarray, "rows channels"]
-    covariates: Float64[np.ndarray, "rows covariates"]
+    values: Float[np.ndarray, "rows channels"]
+    covariates: Float[np.ndarray, "rows covariates"]
     starts: Int64[np.ndarray, " series_and_end"]
     first: pd.DatetimeIndex
     frequency: str
