@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import STAGES, DataModule, Split, as_it_is
 from datamodules.prediction import find_inputs
-from datamodules.series.calendar import calendar_names, find_season, step_seconds
-from datamodules.series.prediction import LatestWindows
-from datamodules.series.reading import SERIES_SUFFIXES, read_series
+from datamodules.series.calendar import calendar_names, find_season
+from datamodules.series.layout import Layout
+from datamodules.series.prediction import LatestWindows, check_like, read_like
+from datamodules.series.rows import Fill
 from datamodules.series.scaling import Scaler, naive_errors, rows_of
 from datamodules.series.series import SeriesSet
 from datamodules.series.standard import Standard
 from datamodules.series.windows import Origins, SeasonalNaive, Windows
 
-PARTS: tuple[Split, ...] = ("train", "val", "test")
+_PARTS: tuple[Split, ...] = ("train", "val", "test")
+_SUFFIXES = frozenset({".csv", ".tsv", ".gz", ".parquet"})
 
 
 class ForecastDataModule(DataModule):
@@ -46,6 +49,8 @@ class ForecastDataModule(DataModule):
         calendar: Whether hour, weekday, day and month are covariates, as the frequency has them.
         season_length: Steps of the season that seasonal-naive repeats; by the frequency if not given: a day, or a week
             of days, or a year of weeks or more.
+        fill: What becomes of times that a file lacks, has twice or not in order: `ffill`, `interpolate` or `mask`; they
+            are refused if not given. At prediction, what is given here goes before the training's.
         seed: Decides the order of the training; `$PL_GLOBAL_SEED` if not given, or else 0.
 
     Raises:
@@ -68,6 +73,7 @@ class ForecastDataModule(DataModule):
         stride: int = 1,
         calendar: bool = False,
         season_length: int | None = None,
+        fill: Fill | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, num_workers=num_workers, seed=seed)
@@ -79,6 +85,8 @@ class ForecastDataModule(DataModule):
         self.stride = stride
         self._calendar = calendar
         self._season_length = season_length
+        self._fill: Fill | None = fill
+        self._given: dict[str, Any] = {"fill": fill}  # of the layout
         self._raw: SeriesSet | None = None
         self._scaled: SeriesSet | None = None
 
@@ -102,9 +110,9 @@ class ForecastDataModule(DataModule):
             ValueError: If the series are too short for parts.
         """
 
-    def _layout(self, series: SeriesSet) -> dict[str, Any]:
-        """The arguments by which `read_series` reads a user's file like the data."""
-        return {"channels": series.channel_names, "covariates": series.covariate_names}
+    def _layout(self, series: SeriesSet) -> Layout:
+        """Says which columns a user's file must have to be read like the data."""
+        return Layout(value_columns=series.channel_names, covariate_columns=series.covariate_names)
 
     @property
     def _name(self) -> str:
@@ -139,11 +147,11 @@ class ForecastDataModule(DataModule):
             "naive_error": (error / scaler.std).tolist(),
             "known_mean": known.mean.tolist(),
             "known_std": known.std.tolist(),
-            "layout": self._layout(series),
+            "layout": {**asdict(self._layout(series)), "fill": self._fill},
         }
 
     def restore_facts(self, facts: Mapping[str, Any]) -> None:
-        """Sets the facts of a trained model, so that no data need be there.
+        """Sets the facts of a trained model, so that no data need be there; a `fill` or layout that was given stays.
 
         Args:
             facts: `facts` of the data module that the model was trained with.
@@ -152,6 +160,8 @@ class ForecastDataModule(DataModule):
             ValueError: If one is missing.
         """
         super().restore_facts(facts)
+        given = {name: value for name, value in self._given.items() if value is not None}
+        self.facts["layout"] = {**facts["layout"], **given}
         self._scaled = None
 
     @property
@@ -211,7 +221,7 @@ class ForecastDataModule(DataModule):
 
     @property
     def layout(self) -> dict[str, Any]:
-        """How a user's file is read like the training's."""
+        """How a user's file is read like the training's: the fields of `Layout`, and `fill`."""
         return self.facts["layout"]
 
     def setup(self, stage: str | None = None) -> None:
@@ -236,18 +246,13 @@ class ForecastDataModule(DataModule):
     def _standardised(self) -> SeriesSet:
         if self._scaled is None:
             facts, series = self.facts, self._series()
-            for kind, names in (("channels", series.channel_names), ("frequency", series.frequency)):
-                trained = facts["channel_names" if kind == "channels" else kind]
-                if trained != names:
-                    raise ValueError(f"{self._name}: has {kind} {names}, but the model was trained with {trained}")
+            check_like(series, facts, self._name)
             self._scaled = Standard.of(facts)(series)
             self._raw = None  # the series in their own units would double the memory
         return self._scaled
 
-    def _origins(
-        self, split: Split, borders: Int64[np.ndarray, "series 4"], lengths: Mapping[str, int]
-    ) -> Origins:
-        begin, end = borders[:, PARTS.index(split)], borders[:, PARTS.index(split) + 1]
+    def _origins(self, split: Split, borders: Int64[np.ndarray, "series 4"], lengths: Mapping[str, int]) -> Origins:
+        begin, end = borders[:, _PARTS.index(split)], borders[:, _PARTS.index(split) + 1]
         horizon = lengths["prediction_length"]
         if split != "train":
             origins = Origins.between(begin, end - horizon)
@@ -291,7 +296,7 @@ class ForecastDataModule(DataModule):
             FileNotFoundError: If there is no such file or folder.
             ValueError: If the folder holds no such file.
         """
-        return find_inputs(input, SERIES_SUFFIXES, kind="file of series")
+        return find_inputs(input, _SUFFIXES, kind="file of series")
 
     def predict_loader(self, files: Sequence[Path]) -> DataLoader:
         """Batches of the series of files, as `LatestWindows` says.
@@ -331,22 +336,3 @@ class ForecastDataModule(DataModule):
         errors = np.tile(np.array(self.naive_error, np.float32), (len(lengths), 1))
         baseline = SeasonalNaive(self.season_length, errors)
         return self._evaluation_loader(self._windows(series, origins, baseline=baseline, times=True), as_it_is)
-
-
-def read_like(path: Path, facts: Mapping[str, Any]) -> SeriesSet:
-    """Reads a user's file like the data of a training.
-
-    Args:
-        path: A CSV or Parquet file.
-        facts: Those of the training.
-
-    Raises:
-        ValueError: If it cannot be read, or its steps are not those of the training; one line.
-        FileNotFoundError: If there is no such file.
-    """
-    series = read_series(path, **facts["layout"])
-    if step_seconds(series.frequency) != step_seconds(facts["frequency"]):
-        raise ValueError(
-            f"{path}: has a row every {series.frequency}, but the model was trained on one every {facts['frequency']}"
-        )
-    return series

@@ -31,7 +31,7 @@ def step_seconds(frequency: str) -> float:
     (1800.0, 1.4)
     """
     steps = 20  # whole weeks of business days, whole years of quarters
-    first, last = parse_frequency(frequency).time(np.int64(_ANCHOR), np.array([0, steps]))
+    first, last = parse_frequency(frequency).time(np.array(_ANCHOR), np.array([0, steps]))
     return float(last - first) / steps / 1e6
 
 

@@ -48,7 +48,7 @@ class MaunaLoaCO2(ForecastDataModule):
 
 
 def read_co2() -> pd.DataFrame:
-    """Reads `date` (YYYYMMDD, Saturdays) and `co2`, NaN where it is missing, without the seconds of the package's import.
+    """Reads `date` (YYYYMMDD, Saturdays) and `co2` (NaN = missing) without the seconds of the package's import.
 
     Raises:
         FileNotFoundError: If the package is missing or carries no such file.

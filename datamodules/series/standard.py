@@ -65,7 +65,7 @@ class Standard:
             last: Number of the series after the last.
         """
         which = np.arange(first, last)
-        origin = np.array([_end_of_values(series, number) for number in which], np.int64)
+        origin = np.array([_end_of_values(series, number) for number in range(first, last)], np.int64)
         values, missing = gather(series.values, series.starts, which, origin - self.context_length, self.context_length)
         past = self.scaler(values)
         past[missing] = 0
@@ -79,7 +79,10 @@ class Standard:
     def nothing(self) -> dict[str, Any]:
         """Makes what `latest` gives, but of no series."""
         steps, channels = self.context_length, len(self.scaler.mean)
-        batch = {"past": torch.zeros(0, steps, channels), "past_mask": torch.zeros(0, steps, channels, dtype=torch.bool)}
+        batch = {
+            "past": torch.zeros(0, steps, channels),
+            "past_mask": torch.zeros(0, steps, channels, dtype=torch.bool),
+        }
         if num_covariates := len(self.calendar) + len(self.known.mean):
             batch["covariates"] = torch.zeros(0, steps + self.prediction_length, num_covariates)
         lists = {name: [] for name in ("past_times", "future_times", "names", "channel_names")}

@@ -145,7 +145,7 @@ def times_of(
 class Windows(Dataset):
     """Whole batches of windows: ask `__getitems__` for a batch, whose keys are numbers or `(number, seed)`.
 
-    A batch has `past` (batch, context_length, channels) and `future` (batch, prediction_length, channels), standardised,
+    A batch has `past` (batch, context_length, channels) and `future` (batch, prediction_length, channels) standardised,
     with `past_mask` and `future_mask`, True where a value is missing, which is 0 there; `covariates` (batch,
     context_length + prediction_length, covariates), where there are any; `mean` and `std` (batch, channels), which give
     the data's own units. A history that a series has not is missing.

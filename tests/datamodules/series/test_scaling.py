@@ -57,7 +57,7 @@ def test_a_large_offset_loses_no_digits():
 
 @pytest.mark.parametrize("factor", [1e39, 1e300, 1e-60])
 def test_what_32_bits_cannot_hold_is_refused_by_name(factor):
-    with pytest.raises(ValueError, match="column 'load' .* another unit") as caught:
+    with pytest.raises(ValueError, match=r"column 'load' .* another unit") as caught:
         Scaler.fit(noise(50, 1) * factor, EVERY, ["load"])
     assert "\n" not in str(caught.value)
 
