@@ -66,7 +66,7 @@ def read_like(path: Path, facts: Mapping[str, Any]) -> SeriesSet:
         FileNotFoundError: If there is no such file.
     """
     columns = {name: value for name, value in facts["layout"].items() if name != "fill"}
-    series = read_series(path, Layout(**columns), fill=facts["layout"]["fill"])
+    series = read_series(path, Layout(**columns), fill=facts["layout"]["fill"], usual_frequency=facts["frequency"])
     check_like(series, facts, str(path))
     return series
 

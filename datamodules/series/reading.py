@@ -18,7 +18,13 @@ from datamodules.series.sources import Source, open_source
 from datamodules.series.timestamps import NO_TIME
 
 
-def read_series(path: str | Path, layout: Layout = Layout(), *, fill: Fill | None = None) -> SeriesSet:  # noqa: B008
+def read_series(
+    path: str | Path,
+    layout: Layout = Layout(),  # noqa: B008 - frozen, and so shared without harm
+    *,
+    fill: Fill | None = None,
+    usual_frequency: str | None = None,
+) -> SeriesSet:
     """Reads the series of a CSV or Parquet file, in blocks: what stays in memory is times, ids and numbers.
 
     Empty cells and NA, N/A, nan, null, None, - and ? are missing values: NaN. Without `fill` each series must have
@@ -30,13 +36,14 @@ def read_series(path: str | Path, layout: Layout = Layout(), *, fill: Fill | Non
         fill: What becomes of times that are missing, irregular, twice there or not in order: all are sorted, equal
             rows become one, and what is missing takes the last value before (`ffill`), is interpolated in time
             (`interpolate`, which looks ahead) or is missing (`mask`). See `fill_times`.
+        usual_frequency: The step of time where no series has two times, so that none can be seen.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read as series: one line that says what is wrong, where, and what to do.
     """
     source = open_source(path)
-    return _read(source, find_columns(source, layout), layout, fill)
+    return _read(source, find_columns(source, layout), layout, fill, usual_frequency)
 
 
 def find_layout(path: str | Path, layout: Layout = Layout()) -> Layout:  # noqa: B008
@@ -49,8 +56,12 @@ def find_layout(path: str | Path, layout: Layout = Layout()) -> Layout:  # noqa:
     return find_columns(open_source(path), layout).settle(layout)
 
 
-def _read(source: Source, columns: Columns, layout: Layout, fill: Fill | None) -> SeriesSet:
+def _read(
+    source: Source, columns: Columns, layout: Layout, fill: Fill | None, usual_frequency: str | None
+) -> SeriesSet:
     rows = _read_rows(source, columns)
+    if usual_frequency is not None and (np.diff(rows.starts) == 1).all():
+        layout = replace(layout, frequency=layout.frequency or usual_frequency)
     rows, step = _settle_step(rows, columns, layout)
     num_values = len(columns.values)
     if fill is None:

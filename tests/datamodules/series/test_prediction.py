@@ -47,6 +47,12 @@ def test_short_series_are_padded_on_the_left(tmp_path):
     assert len(batch["past_times"][0]) == 6
 
 
+def test_a_single_row_has_the_trainings_step(tmp_path):
+    (batch,) = predict(data_of(tmp_path), write_wide(tmp_path / "new.csv", noise(1, 2)))
+    assert batch["past_mask"][0, :, 0].tolist() == [True] * 5 + [False]
+    assert batch["future_times"][0].tolist() == list(pd.date_range("2024-01-01 01:00", periods=3, freq="h"))
+
+
 def test_a_file_that_cannot_be_read_fails_alone(tmp_path):
     data = data_of(tmp_path)
     good = write_wide(tmp_path / "good.csv", noise(30, 2))
