@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.base import STAGES, DataModule, Split, as_it_is
@@ -240,6 +241,12 @@ class ForecastDataModule(DataModule):
         borders = self._borders(np.diff(series.starts))
         origins = self._origins(split, borders, self.facts)
         if split == "train":
+            if too_short := int((origins.counts == 0).sum()):
+                rank_zero_warn(
+                    f"{self._name}: {too_short} of {len(origins.counts)} series have fewer rows to train than "
+                    f"context_length={self.context_length} and prediction_length={self.prediction_length} together, "
+                    "and are left out of the training"
+                )
             return self._windows(series, origins.with_future(series, self.prediction_length))
         return self._windows(series, origins, baseline=self._baseline(series, borders[:, 1]))
 

@@ -122,6 +122,7 @@ def test_each_series_has_its_own_naive_error_or_that_of_all():
     np.testing.assert_allclose(data.naive_error[0], (errors[0] + errors[1]) / 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*left out of the training")
 def test_ten_thousand_series():
     random = np.random.default_rng(0)
     lengths = random.integers(5, 60, 10_000)
@@ -132,6 +133,18 @@ def test_ten_thousand_series():
     torch.testing.assert_close(own, own[:, :1].expand_as(own), msg="a window lies in one series")
     batch = windows_of(data.test_dataloader())
     assert len(batch["origin"]) == np.maximum(lengths - lengths * 8 // 10 - 2, 0).sum()
+
+
+def test_series_that_are_too_short_to_train_are_counted():
+    with pytest.warns(UserWarning, match=r"Given: 2 of 3 series have fewer rows .* left out of the training"):
+        data = Given(series_set(noise(100, 1), noise(14, 1), noise(1, 1))).windows("train")
+    assert len(data) == 52
+
+
+def test_the_series_in_their_own_units_are_not_kept():
+    data = Given(series_set(noise(100, 1)))
+    data.setup("fit")
+    assert data._raw is None
 
 
 def test_short_histories_of_an_evaluation_are_padded():
