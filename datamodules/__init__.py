@@ -7,6 +7,11 @@ from datamodules.detection.voc import VOC
 from datamodules.folder import ImageFolder
 from datamodules.images import ImageDataModule
 from datamodules.mnist import MNIST
+from datamodules.series.base import ForecastDataModule
+from datamodules.series.co2 import MaunaLoaCO2
+from datamodules.series.demand import ElectricityDemand
+from datamodules.series.ett import ETT
+from datamodules.series.file import SeriesFile
 from datamodules.speech.base import SpeechDataModule
 from datamodules.speech.digits import FreeSpokenDigits
 from datamodules.speech.librispeech import LibriSpeech
@@ -17,17 +22,22 @@ from datamodules.speech.spoken_sentences import SpokenSentences
 __all__ = [
     "CIFAR10",
     "CIFAR100",
+    "ETT",
     "MNIST",
     "VOC",
     "Coco",
     "DataModule",
     "DetectionDataModule",
     "DigitScenes",
+    "ElectricityDemand",
+    "ForecastDataModule",
     "FreeSpokenDigits",
     "ImageDataModule",
     "ImageFolder",
     "LJSpeech",
     "LibriSpeech",
+    "MaunaLoaCO2",
+    "SeriesFile",
     "SpeechDataModule",
     "SpeechManifest",
     "SpokenSentences",

@@ -13,6 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+_BLOCK = 65_536  # samples whose numbers are Python's at once: those of ten million would take a gigabyte
+
 
 def mix(seed: int, epoch: int, index: np.ndarray) -> np.ndarray:
     """Hashes (seed, epoch, index) to seeds of 63 bits with the finaliser of SplitMix64 (Steele et al. 2014).
@@ -82,7 +84,9 @@ class SeededSampler(DistributedSampler[tuple[int, int]]):
         mine = order[self.rank : self.total_size : self.num_replicas]
         if epoch == self.first_epoch:
             mine = mine[self.skip :]
-        yield from zip(mine.tolist(), mix(self.seed, epoch, mine).tolist(), strict=True)
+        for begin in range(0, len(mine), _BLOCK):
+            block = mine[begin : begin + _BLOCK]
+            yield from zip(block.tolist(), mix(self.seed, epoch, block).tolist(), strict=True)
 
 
 class ShareSampler(DistributedSampler[int]):

@@ -11,7 +11,9 @@ if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces:
     speech = ["alignment", "decoding", "feasibility", "features", "losses", "model", "subsampling"]
     speech += ["tokens", "whisper"]
     rooms = [*(f"tasks.detr.{part}" for part in parts), *(f"tasks.asr.{part}" for part in speech)]
-    rooms += [f"tasks.forecast.{part}" for part in ("drawing", "evaluation", "explanation", "report")]
+    rooms += [f"tasks.forecast.{part}" for part in ("decoding", "drawing", "evaluation", "explanation", "heads")]
+    rooms += [f"tasks.forecast.{part}" for part in ("model", "report", "revin", "tokens")]
+    rooms += [f"datamodules.series.{part}" for part in ("calendar", "scaling", "standard", "windows")]
     install_import_hook(["core", "tasks.vit.model", *rooms], "beartype.beartype")
 torch.set_num_threads(1)
 

@@ -82,6 +82,15 @@ SEED_TERMS = {
     "datamodules/speech/ljspeech.py": ["LJSpeech"],
     "datamodules/speech/manifest.py": ["SpeechManifest"],
     "datamodules/speech/digits.py": ["FreeSpokenDigits"],
+    "datamodules/series/series.py": ["SeriesSet"],
+    "datamodules/series/layout.py": ["Layout"],
+    "datamodules/series/base.py": ["ForecastDataModule"],
+    "datamodules/series/windows.py": ["Windows", "Origins", "SeasonalNaive"],
+    "datamodules/series/scaling.py": ["Scaler"],
+    "datamodules/series/ett.py": ["ETT"],
+    "datamodules/series/file.py": ["SeriesFile"],
+    "datamodules/series/demand.py": ["ElectricityDemand"],
+    "datamodules/series/co2.py": ["MaunaLoaCO2"],
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader
 
-from datamodules.base import STAGES, DataModule, Split
+from datamodules.base import STAGES, DataModule, Split, as_it_is
 from datamodules.prediction import find_inputs
 from datamodules.seeded import TrainLoader
 from datamodules.speech.batching import FixedBatches, LengthSampler
@@ -319,8 +319,4 @@ class SpeechDataModule(DataModule):
             overlap=round(self.overlap_seconds * self.sample_rate),
             limit=self._limit(),
         )
-        return DataLoader(windows, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+        return DataLoader(windows, batch_size=None, num_workers=self.num_workers, collate_fn=as_it_is)

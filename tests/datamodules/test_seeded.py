@@ -78,3 +78,10 @@ def test_seeded_leaves_the_process_as_it_was():
     assert draws[0] == draws[1]
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert random.getstate() == python_state
+
+
+def test_blocks_change_nothing(monkeypatch):
+    whole = list(SeededSampler(100, seed=1, epoch=2, skip=3))
+    monkeypatch.setattr("datamodules.seeded._BLOCK", 7)
+    assert list(SeededSampler(100, seed=1, epoch=2, skip=3)) == whole
+    assert len(whole) == 97
