@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_speed(speed: argparse.ArgumentParser) -> None:
-    speed.add_argument("--task", required=True, help="whose networks: vit, core, detr, asr")
+    speed.add_argument("--task", required=True, help="whose networks: vit, core, detr, asr, forecast")
     speed.add_argument("--size", default="all", help="one of the task's sizes, or all")
     _add_measuring(speed, processes=3, rounds=7, seconds=0.5)
 

@@ -32,5 +32,17 @@ def _asr() -> tuple[Case, ...]:
     return SPEECH_CASES
 
 
-CASES: dict[str, Callable[[], tuple[Case, ...]]] = {"vit": _vit, "core": _core, "detr": _detr, "asr": _asr}
+def _forecast() -> tuple[Case, ...]:
+    from tasks.benchmark.speed.forecast_cases import FORECAST_CASES
+
+    return FORECAST_CASES
+
+
+CASES: dict[str, Callable[[], tuple[Case, ...]]] = {
+    "vit": _vit,
+    "core": _core,
+    "detr": _detr,
+    "asr": _asr,
+    "forecast": _forecast,
+}
 """What gives the cases of a task."""
