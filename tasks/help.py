@@ -22,6 +22,7 @@ TASKS = {
     "asr": ("tasks.asr.module.ASRModule", "asr/sentences.yaml"),
     "vit": ("tasks.vit.module.ViTModule", "vit/mnist.yaml"),
     "detr": ("tasks.detr.module.DETRModule", "detr/digits.yaml"),
+    "forecast": ("tasks.forecast.module.ForecastModule", "forecast/demand.yaml"),
 }
 """Of each task its module and the experiment that `fit` runs without `--config`."""
 

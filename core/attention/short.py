@@ -12,7 +12,7 @@ WIDEST = 8
 LENGTHS = range(16, 129)
 """Numbers of keys at which it is."""
 CHUNK = 2**17
-"""Attention weights that are computed together, so that they stay in the processor's cache."""
+"""Attention weights that are computed together, for each thread, so that they stay in the processor's cache."""
 
 
 def is_short(q: HeadQueries, k: HeadKeys) -> bool:
@@ -66,7 +66,7 @@ class _ShortAttention(torch.autograd.Function):
 
 
 def _chunks(weights: Tensor) -> list[slice]:
-    rows = max(1, CHUNK // weights[0].numel())
+    rows = max(1, CHUNK * torch.get_num_threads() // (weights.shape[1] * weights.shape[2]))
     return [slice(first, first + rows) for first in range(0, len(weights), rows)]
 
 

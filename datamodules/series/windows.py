@@ -202,6 +202,8 @@ class Windows(Dataset):
             batch |= self._naive(self.baseline, series, origin)
         if self.times:
             batch |= times_of(self.series, series, origin, self.context_length, self.prediction_length)
+            batch["names"] = [self.series.names[each] for each in series]
+            batch["channel_names"] = self.series.channel_names
         return batch
 
     def _values(self, name: str, series: np.ndarray, begin: np.ndarray, length: int) -> dict[str, torch.Tensor]:

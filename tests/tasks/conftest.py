@@ -12,6 +12,7 @@ from datamodules.detection.scenes import make_scenes
 from datamodules.speech.spoken import make_spoken
 from tasks.asr.__main__ import main as asr
 from tasks.detr.__main__ import main as detr
+from tasks.forecast.__main__ import main as forecast
 from tasks.vit.__main__ import main as vit
 
 FEW_BATCHES = [
@@ -162,3 +163,20 @@ def sentences(tmp_path_factory) -> Path:
 def asr_trained(sentences, tmp_path_factory) -> Path:
     """The folder of a small run of speech recognition."""
     return run_once(asr, SMALL_ASR, tmp_path_factory.mktemp("runs"), sentences)
+
+
+SMALL_FORECAST = [
+    *FEW_BATCHES,
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=3",
+    "--model.encoder.embed_dim=16",
+    "--model.encoder.ffn_dim=16",
+    "--model.encoder.num_layers=1",
+    "--data.batch_size=8",
+]
+
+
+@pytest.fixture(scope="session")
+def forecast_trained(tmp_path_factory) -> Path:
+    """The folder of a small run of forecasting, on the embedded demand of electricity."""
+    return run_once(forecast, SMALL_FORECAST, tmp_path_factory.mktemp("runs"))

@@ -1,0 +1,175 @@
+"""The real command line of forecasting, from a user's file to forecasts with intervals in its own units."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datamodules import ElectricityDemand
+from tasks.forecast.__main__ import main
+from tests.tasks.conftest import FEW_BATCHES, SMALL_FORECAST, run_once
+
+WHOLE = [arg for arg in SMALL_FORECAST if "limit_" not in arg]
+
+
+def run(*args) -> int:
+    return main([str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """Three weeks of two channels by the hour, some values missing, and a covariate that is known a day ahead."""
+    hours = pd.date_range("2023-03-20", periods=21 * 24, freq="h")
+    day = np.sin(2 * np.pi * np.arange(len(hours)) / 24)
+    noise = np.random.default_rng(0).normal(size=(len(hours), 2))
+    return pd.DataFrame(
+        {"date": hours, "load": 500 + 50 * day + noise[:, 0], "price": 30 - 5 * day + noise[:, 1], "tariff": 1 + (day > 0)}
+    ).assign(load=lambda frame: frame["load"].mask(frame.index % 17 == 3))
+
+
+def small(file, runs, *args):
+    sizes = ["--data.context_length=48", "--data.prediction_length=24", "--model.tokens.patch_length=8"]
+    return run_once(main, [*SMALL_FORECAST, "--data=SeriesFile", f"--data.file={file}", *sizes, *args], runs)
+
+
+def test_fit_measures_beside_seasonal_naive(forecast_trained):
+    metrics = json.loads((forecast_trained / "metrics.json").read_text())
+    names = ["mse", "mae", "mae_original", "mase", "skill", "pinball", "coverage_80"]
+    assert {f"test/{name}" for name in names} <= metrics.keys()
+    expected = 1 - metrics["test/mae_original"] / metrics["test/naive_mae_original"]
+    assert metrics["test/skill"] == pytest.approx(expected, abs=1e-5)
+    assert len(pd.read_csv(forecast_trained / "per_step.csv")) == 48
+    assert pd.read_csv(forecast_trained / "per_channel.csv")["channel"].tolist() == ["demand"]
+
+
+def test_the_figures_are_the_same_for_any_batch_size(forecast_trained, tmp_path):
+    """Every window counts once: none is dropped, none repeated."""
+    found = []
+    for size in (1, 7, 32, 10_000):
+        args = ["test", "--ckpt_path", forecast_trained / "checkpoints/best.ckpt", f"--data.batch_size={size}"]
+        args += ["--trainer.limit_test_batches=1.0", "--trainer.logger=false", f"--runs={tmp_path / str(size)}"]
+        assert run(*args) == 0
+        (file,) = (tmp_path / str(size)).rglob("metrics.json")
+        found.append(json.loads(file.read_text()))
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-4)
+
+
+def test_predict_needs_the_checkpoint_and_a_file_alone(forecast_trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONECORE_DATA", str(tmp_path / "nothing"))
+    demand = ElectricityDemand()._read()
+    values = demand.values[:, 0]
+    pd.DataFrame({"time": demand.times(0, 0, len(values)), "demand": values}).to_csv(tmp_path / "mine.csv", index=False)
+    ckpt = forecast_trained / "checkpoints/best.ckpt"
+    args = ["predict", "--ckpt_path", ckpt, "--input", tmp_path / "mine.csv", "--output", tmp_path / "out"]
+    assert run(*args, "--explain=true") == 0
+    forecast = pd.read_csv(tmp_path / "out/mine.csv")
+    assert forecast.columns.tolist() == ["timestamp", "channel", "forecast", *(f"q0.{level}" for level in range(1, 10))]
+    times = pd.to_datetime(forecast["timestamp"])
+    assert times.tolist() == demand.times(0, len(values), 48).tolist()
+    levels = forecast[[f"q0.{level}" for level in range(1, 10)]].to_numpy()
+    assert (np.diff(levels, axis=1) >= 0).all()
+    assert values.min() / 2 < forecast["forecast"].min() < forecast["forecast"].max() < 2 * values.max()
+    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} == {".csv", ".png", ".npz"}
+
+
+def test_backtest_rolls_over_a_users_file(forecast_trained, tmp_path):
+    demand = ElectricityDemand()._read()
+    frame = pd.DataFrame({"time": demand.times(0, 0, 1000), "demand": demand.values[:1000, 0]})
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    args = ["--ckpt_path", forecast_trained / "checkpoints/best.ckpt", "--input", tmp_path / "mine.csv"]
+    assert run("backtest", *args, "--output", tmp_path / "out", "--trainer.limit_test_batches=1.0") == 0
+    forecasts = pd.read_csv(tmp_path / "out/forecasts.csv")
+    origins = (1000 - 672) // 48
+    assert forecasts["origin"].nunique() == origins
+    assert len(forecasts) == 48 * origins
+    actual = frame.set_index(frame["time"].astype(str))["demand"]
+    when = pd.to_datetime(forecasts["timestamp"]).astype(str)
+    np.testing.assert_allclose(forecasts["actual"], actual[when], rtol=1e-5)
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    error = (forecasts["forecast"] - forecasts["actual"]).abs().mean()
+    assert metrics["mae_original"] == pytest.approx(error, rel=1e-4)
+    inside = (forecasts["q0.1"] <= forecasts["actual"]) & (forecasts["actual"] <= forecasts["q0.9"])
+    assert metrics["coverage_80"] == pytest.approx(inside.mean(), abs=0.01)
+
+
+def test_a_users_file_with_gaps_and_a_covariate_known_ahead(table, tmp_path):
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    columns = ["--data.layout.value_columns=[load,price]", "--data.layout.covariate_columns=[tariff]"]
+    folder = small(tmp_path / "mine.csv", tmp_path / "runs", *columns, "--data.calendar=true")
+    ahead = table.copy()
+    ahead.loc[ahead.index[-24:], ["load", "price"]] = np.nan
+    ahead.to_csv(tmp_path / "ahead.csv", index=False, sep=";", decimal=",")
+    args = ["--ckpt_path", folder / "checkpoints/best.ckpt", "--input", tmp_path / "ahead.csv"]
+    assert run("predict", *args, "--output", tmp_path / "out") == 0
+    forecast = pd.read_csv(tmp_path / "out/ahead.csv")
+    assert forecast["channel"].unique().tolist() == ["load", "price"]
+    assert pd.to_datetime(forecast["timestamp"]).min() == table["date"].iloc[-24]
+    assert forecast["forecast"].notna().all()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["--model.tokens=tasks.forecast.tokens.ChannelTokens"],
+        ["--model.tokens=tasks.forecast.tokens.StepTokens", "--model.decoder=core.Decoder"]
+        + [f"--model.decoder.{name}" for name in ("embed_dim=16", "num_heads=4", "num_layers=1")],
+        ["--model.head=tasks.forecast.heads.StudentTHead"],
+        ["--model.head=tasks.forecast.heads.PointHead", "--model.head.loss=torch.nn.L1Loss"],
+        ["--model.encoder.attention=LinearAttention"],
+        ["--model.encoder.attention=LongformerAttention", "--model.encoder.attention.window_size=4"],
+        ["--model.encoder.norm=core.BatchNorm"],
+    ],
+    ids=lambda form: form[0],
+)
+def test_every_form_is_a_flag(form, table, tmp_path):
+    table.drop(columns="tariff").to_csv(tmp_path / "mine.csv", index=False)
+    sizes = ["--data.context_length=48", "--data.prediction_length=12"]
+    args = [*SMALL_FORECAST, "--data=SeriesFile", f"--data.file={tmp_path / 'mine.csv'}", *sizes, *form]
+    folder = run_once(main, args, tmp_path / "runs")
+    ckpt = folder / "checkpoints/best.ckpt"
+    args = ["--ckpt_path", ckpt, "--input", tmp_path / "mine.csv", "--output", tmp_path / "out", "--explain=true"]
+    assert run("predict", *args) == 0
+    assert len(pd.read_csv(tmp_path / "out/mine.csv")) == 24
+
+
+def test_missing_weeks_of_carbon_dioxide(tmp_path):
+    args = ["--data=MaunaLoaCO2", "--data.context_length=104", "--data.prediction_length=26"]
+    folder = run_once(main, [*SMALL_FORECAST, *args], tmp_path / "runs")
+    assert json.loads((folder / "metrics.json").read_text())["test/mae_original"] > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--data=SeriesFile", "--data.file=nothing.csv"], ["nothing.csv"]),
+        (["--data.context_length=5000"], ["context_length=5000"]),
+        (["--data=MNIST"], ["MNIST", "num_channels"]),
+        (["--model.tokens.patch_length=1000"], ["patch_length=1000", "context_length=672"]),
+        (["--model.head.levels=[0.9,0.1]"], ["levels=[0.9, 0.1]"]),
+    ],
+)
+def test_a_mistake_is_one_line(args, words, tmp_path, capsys):
+    assert run("fit", *FEW_BATCHES, *args, f"--runs={tmp_path}") != 0
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert all(word in errors[0] for word in words), errors[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ["bad.csv"]),
+        ("time,demand\n2000-01-01 00:00,1\n2000-01-01 00:30,x7\n", ["bad.csv", "line 3", "demand", "x7"]),
+        ("time,other\n2000-01-01 00:00,1\n2000-01-01 00:30,2\n", ["bad.csv", "demand"]),
+        ("time,demand\n2000-01-01 00:00,1\n2000-01-01 00:30,2\n2000-01-01 02:00,2\n", ["fill=ffill|interpolate|mask"]),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(content, words, forecast_trained, tmp_path, capsys):
+    (tmp_path / "bad.csv").write_text(content)
+    args = ["--ckpt_path", forecast_trained / "checkpoints/best.ckpt", "--input", tmp_path / "bad.csv"]
+    assert run("predict", *args, "--output", tmp_path / "out") == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert all(word in errors[0] for word in words), errors[0]
