@@ -74,7 +74,6 @@ SEED_TERMS = {
     "datamodules/speech/manifest.py": ["SpeechManifest"],
     "datamodules/speech/digits.py": ["FreeSpokenDigits"],
     "datamodules/series/series.py": ["SeriesSet"],
-    "datamodules/series/layout.py": ["Layout"],
 }
 
 

@@ -131,6 +131,13 @@ def test_different_rows_of_one_time_are_never_chosen_from(tmp_path):
     )
 
 
+def test_interpolation_ends_with_what_is_known(tmp_path):
+    text = "id,time,load\n" + "".join(f"{name},{time},{time[-1]}\n" for name in "ab" for time in TIMES)
+    text = text.replace("a,2024-01-06,6", "a,2024-01-06,").replace("b,2024-01-01,1", "b,2024-01-01,")
+    series = read_text(tmp_path, text, "interpolate")
+    assert np.array_equal(series.values[:, 0], [1, 2, 3, 4, 5, NAN, NAN, 2, 3, 4, 5, 6], equal_nan=True)
+
+
 def test_the_future_is_not_filled(tmp_path):
     """Rows at the end where only covariates are known are what is to be forecast."""
     rows = [("1", "10"), ("", "11"), ("3", ""), ("", "13"), ("", "14")]
@@ -168,7 +175,8 @@ def test_random_gaps_are_filled_as_pandas_does(tmp_path_factory, fill, frequency
         grid = pd.date_range(f"20{random.integers(10, 24)}-01-01", periods=random.integers(9, 60), freq=frequency)
         kept = np.sort(random.permutation(len(grid))[: int(0.8 * len(grid))])
         values = np.where(random.random(len(kept)) < 0.2, NAN, random.normal(size=len(kept)))
-        values[-1] = 1.0  # what lies after the last known value is the future
+        if fill == "ffill":
+            values[-1] = 1.0  # what lies after the last known value is the future
         parts.append(pd.DataFrame({"id": name, "time": grid[kept], "load": values}))
         expected[name] = reference(grid[kept], values, frequency, fill)
     path = tmp_path_factory.mktemp("gaps") / "table.csv"
