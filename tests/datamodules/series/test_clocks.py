@@ -111,6 +111,14 @@ def test_series_that_begin_or_end_in_a_repeated_hour(begin, count, backwards):
     assert (to_utc(to_wall(times, "Europe/London"), starts, "Europe/London") == times).all()
 
 
+def test_the_end_of_one_series_says_nothing_of_the_next():
+    """Both lie in the repeated hour, one row after the other."""
+    parts = [pd.date_range(begin, periods=9, freq="30min") for begin in ("2024-10-26 20:30", "2024-10-27 00:00")]
+    times = np.concatenate([part.as_unit("us").asi8 for part in parts])
+    starts = np.array([0, 9, 18])
+    assert (to_utc(to_wall(times, "Europe/London"), starts, "Europe/London") == times).all()
+
+
 def test_skipped_times_have_none():
     wall = pd.DatetimeIndex(["2024-03-10 01:30", "2024-03-10 02:30"]).as_unit("us").asi8
     assert (to_utc(wall, np.array([0, 2]), "America/New_York") == NO_TIME).tolist() == [False, True]

@@ -187,6 +187,12 @@ def test_damage_beyond_the_first_rows(tmp_path, monkeypatch):
     )
 
 
+def test_a_line_that_the_look_at_the_beginning_cuts_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_SAMPLE_BYTES", 64)
+    text = "load,year\n" + "".join(f"1,{year}\n" for year in range(1990, 2020))
+    assert len(read_text(tmp_path, text).values) == 30
+
+
 def test_damaged_parquet(tmp_path):
     path = tmp_path / "table.parquet"
     path.write_bytes(b"PAR1 and then nothing")

@@ -111,6 +111,15 @@ def test_a_first_time_that_is_irregular_moves_no_grid(tmp_path):
     assert series.values[:, 0].tolist() == [2, 3, 4, 5, 6]
 
 
+def test_irregular_ends_of_series_stay_their_own(tmp_path):
+    """The last row of `a` lies beyond its grid, the first of `b` before."""
+    times = {"a": ["00:00", "01:00", "02:00", "03:00", "03:50"], "b": ["00:20", "01:00", "02:00", "03:00", "04:00"]}
+    rows = [f"{name},2024-01-01 {time},{name == 'b':d}{time[1]}" for name in times for time in times[name]]
+    rows[6] = rows[6][:-2]  # so that the first row of `b` tells its first value
+    series = read_text(tmp_path, "\n".join(["id,time,load", *rows]) + "\n", "ffill")
+    assert series.values[:, 0].tolist() == [0, 1, 2, 3, 10, 12, 13, 14]
+
+
 def test_jitter_is_brought_to_a_given_frequency(tmp_path):
     minutes = [f"2024-01-01 00:{minute}" for minute in ("01", "05", "09", "17", "22")]
     series = read_text(tmp_path, column(*"15986", times=minutes), "interpolate", frequency="5min")
