@@ -83,7 +83,7 @@ SEED_TERMS = {
     "datamodules/speech/manifest.py": ["SpeechManifest"],
     "datamodules/speech/digits.py": ["FreeSpokenDigits"],
     "datamodules/series/series.py": ["SeriesSet"],
-    "datamodules/series/layout.py": ["Layout"],
+    "datamodules/series/layout.py": ["TableLayout"],
     "datamodules/series/base.py": ["ForecastDataModule"],
     "datamodules/series/windows.py": ["Windows", "Origins", "SeasonalNaive"],
     "datamodules/series/scaling.py": ["Scaler"],

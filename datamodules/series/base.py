@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from datamodules.base import STAGES, DataModule, Split, as_it_is
 from datamodules.prediction import find_inputs
 from datamodules.series.calendar import calendar_names, find_season
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.prediction import LatestWindows, check_like, read_like
 from datamodules.series.rows import Fill
 from datamodules.series.scaling import Scaler, naive_errors, rows_of
@@ -111,9 +111,9 @@ class ForecastDataModule(DataModule):
             ValueError: If the series are too short for parts.
         """
 
-    def _layout(self, series: SeriesSet) -> Layout:
+    def _layout(self, series: SeriesSet) -> TableLayout:
         """Says which columns a user's file must have to be read like the data."""
-        return Layout(value_columns=series.channel_names, covariate_columns=series.covariate_names)
+        return TableLayout(value_columns=series.channel_names, covariate_columns=series.covariate_names)
 
     @property
     def _name(self) -> str:
@@ -222,7 +222,7 @@ class ForecastDataModule(DataModule):
 
     @property
     def layout(self) -> dict[str, Any]:
-        """How a user's file is read like the training's: the fields of `Layout`, and `fill`."""
+        """How a user's file is read like the training's: the fields of `TableLayout`, and `fill`."""
         return self.facts["layout"]
 
     def setup(self, stage: str | None = None) -> None:

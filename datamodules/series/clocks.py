@@ -19,7 +19,8 @@ def to_utc(
     """Gives the times of UTC at which the clocks of a zone show what series say, in the order of the file.
 
     An hour that clocks show twice is the earlier of the two until a series' times go back in it, and then the later;
-    in a file whose newest rows come first the other way round.
+    in a file whose newest rows come first the other way round. Where a series shows it once it is the earlier, but the
+    later where the series begins with it.
 
     Args:
         wall: Times in microseconds since 1970, as the clocks show them.
@@ -39,13 +40,19 @@ def to_utc(
         for is_summer in (True, False)
     )
     series = np.searchsorted(starts, unclear, side="right") - 1
-    direction = np.where(wall[starts[series + 1] - 1] < wall[starts[series]], -1, 1)
-    goes_on = np.diff(wall[unclear] * direction, prepend=0) > 0
-    same_run = np.concatenate([[False], (np.diff(unclear) == 1) & (np.diff(series) == 0) & (abs(np.diff(early)) < DAY)])
-    backs = np.cumsum(same_run & ~goes_on)
-    run = np.maximum.accumulate(np.where(same_run, 0, np.arange(len(unclear))))
-    second_pass = backs > backs[run]
-    times[unclear] = np.where(second_pass == (direction > 0), late, early)
+    forward = wall[starts[series + 1] - 1] >= wall[starts[series]]
+    begins = np.ones(len(unclear), bool)  # a run of rows that lie in one such hour
+    begins[1:] = (np.diff(unclear) != 1) | (np.diff(series) != 0) | (abs(np.diff(early)) >= DAY)
+    run, firsts = np.cumsum(begins) - 1, np.flatnonzero(begins)
+    lasts = np.append(firsts[1:], len(unclear)) - 1
+    back = ~begins & (np.diff(wall[unclear], prepend=0) * np.where(forward, 1, -1) <= 0)
+    backs = np.cumsum(back)
+    second_pass = backs > backs[firsts][run]
+    # Rows that show the hour once go on from the rows before them, and else lead to those after them.
+    opens, closes = unclear[firsts] == starts[series[firsts]], unclear[lasts] == starts[series[lasts] + 1] - 1
+    leads_on = np.where(forward[firsts], opens & ~closes, closes & ~opens)
+    once = ~np.logical_or.reduceat(back, firsts)
+    times[unclear] = np.where(np.where(once[run], leads_on[run], second_pass == forward), late, early)
     return times
 
 

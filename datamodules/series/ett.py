@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from datamodules.series.base import ForecastDataModule
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.reading import read_series
 from datamodules.series.series import SeriesSet
 
@@ -42,7 +42,7 @@ class ETT(ForecastDataModule):
                 f"{files[0]}: no such file; get it from https://github.com/zhouhaoyi/ETDataset and give its folder "
                 "with --data.root or $ONECORE_DATA"
             )
-        return read_series(file, Layout(value_columns=list(_COLUMNS)))
+        return read_series(file, TableLayout(value_columns=list(_COLUMNS)))
 
     def _borders(self, lengths: Int64[np.ndarray, " series"]) -> Int64[np.ndarray, "series 4"]:
         rows = np.array(_MONTHS) * _MONTH * (4 if self.transformer.startswith("ETTm") else 1)

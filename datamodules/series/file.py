@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from datamodules.series.base import ForecastDataModule
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.reading import find_layout, read_series
 from datamodules.series.series import SeriesSet
 
@@ -31,7 +31,7 @@ class SeriesFile(ForecastDataModule):
         self,
         *,
         file: str,
-        layout: Layout = Layout(),  # noqa: B008 - frozen, and so shared without harm
+        layout: TableLayout = TableLayout(),  # noqa: B008 - frozen, and so shared without harm
         val_share: float = 0.1,
         test_share: float = 0.2,
         **forecast: Any,
@@ -60,5 +60,5 @@ class SeriesFile(ForecastDataModule):
         val = np.round(lengths * self.val_share).astype(np.int64)
         return np.stack([0 * lengths, lengths - test - val, lengths - test, lengths], axis=1)
 
-    def _layout(self, series: SeriesSet) -> Layout:  # noqa: ARG002 - the file says more than its series
+    def _layout(self, series: SeriesSet) -> TableLayout:  # noqa: ARG002 - the file says more than its series
         return find_layout(self.file, self._columns)

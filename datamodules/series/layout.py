@@ -20,7 +20,7 @@ _LIKE_TIME = re.compile("year|month|date|time|epoch|^ds$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """How a table holds series; what is not given is found by a look at its first rows.
 
     A wide table has a column of times and a column for each channel; a long one has an id in each row as well, and its
@@ -81,7 +81,7 @@ class Columns:
     covariates: list[str]
     time_format: TimeFormat
 
-    def settle(self, layout: Layout) -> Layout:
+    def settle(self, layout: TableLayout) -> TableLayout:
         """Gives the layout with these columns' names, to read another table like this one.
 
         The format of times is kept only where it decides what is day and month, since a table of another length may
@@ -98,7 +98,7 @@ class Columns:
         )
 
 
-def find_columns(source: Source, layout: Layout) -> Columns:
+def find_columns(source: Source, layout: TableLayout) -> Columns:
     """Finds the columns of a table.
 
     Raises:
@@ -131,7 +131,7 @@ def find_columns(source: Source, layout: Layout) -> Columns:
     return Columns(time, series or None, list(values), list(covariates), time_format)
 
 
-def _check_names(source: Source, names: Sequence[str], layout: Layout) -> None:
+def _check_names(source: Source, names: Sequence[str], layout: TableLayout) -> None:
     named = [*(layout.value_columns or []), *(layout.covariate_columns or [])]
     named += [name for name in (layout.time_column, layout.id_column) if name]
     for name in named:
@@ -145,7 +145,7 @@ def _check_names(source: Source, names: Sequence[str], layout: Layout) -> None:
         raise ValueError(f"{source.path}: has one column, {names[0]!r}: there must be one of times and one of values")
 
 
-def _find_time(source: Source, names: Sequence[str], layout: Layout) -> tuple[str, TimeFormat]:
+def _find_time(source: Source, names: Sequence[str], layout: TableLayout) -> tuple[str, TimeFormat]:
     """The column of times and their format: dates come before whole numbers that may be years or seconds."""
     dates = [name for name in names if _part_numbers(source, name) < 0.5]
     numbers = [name for name in names if name not in dates and (name == names[0] or _LIKE_TIME.search(name))]

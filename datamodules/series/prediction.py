@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from datamodules.series.calendar import step_seconds
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.reading import read_series
 from datamodules.series.series import SeriesSet
 from datamodules.series.standard import Standard
@@ -66,7 +66,7 @@ def read_like(path: Path, facts: Mapping[str, Any]) -> SeriesSet:
         FileNotFoundError: If there is no such file.
     """
     columns = {name: value for name, value in facts["layout"].items() if name != "fill"}
-    series = read_series(path, Layout(**columns), fill=facts["layout"]["fill"], usual_frequency=facts["frequency"])
+    series = read_series(path, TableLayout(**columns), fill=facts["layout"]["fill"], usual_frequency=facts["frequency"])
     check_like(series, facts, str(path))
     return series
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from datamodules.series.clocks import to_utc, to_wall
 from datamodules.series.frequency import ClockStep, Step, parse_frequency
 from datamodules.series.inference import find_step
-from datamodules.series.layout import Columns, Layout, find_columns
+from datamodules.series.layout import Columns, TableLayout, find_columns
 from datamodules.series.repair import Grids, fill_times, sort_times
 from datamodules.series.rows import FILL_CHOICES, Fill, Rows, check_times
 from datamodules.series.series import SeriesSet
@@ -20,7 +20,7 @@ from datamodules.series.timestamps import NO_TIME
 
 def read_series(
     path: str | Path,
-    layout: Layout = Layout(),  # noqa: B008 - frozen, and so shared without harm
+    layout: TableLayout = TableLayout(),  # noqa: B008 - frozen, and so shared without harm
     *,
     fill: Fill | None = None,
     usual_frequency: str | None = None,
@@ -46,7 +46,7 @@ def read_series(
     return _read(source, find_columns(source, layout), layout, fill, usual_frequency)
 
 
-def find_layout(path: str | Path, layout: Layout = Layout()) -> Layout:  # noqa: B008
+def find_layout(path: str | Path, layout: TableLayout = TableLayout()) -> TableLayout:  # noqa: B008
     """Gives a layout with the names of a file's columns, to read others like it; looks at its first rows alone.
 
     Raises:
@@ -57,7 +57,7 @@ def find_layout(path: str | Path, layout: Layout = Layout()) -> Layout:  # noqa:
 
 
 def _read(
-    source: Source, columns: Columns, layout: Layout, fill: Fill | None, usual_frequency: str | None
+    source: Source, columns: Columns, layout: TableLayout, fill: Fill | None, usual_frequency: str | None
 ) -> SeriesSet:
     rows = _read_rows(source, columns)
     if usual_frequency is not None and (np.diff(rows.starts) == 1).all():
@@ -123,7 +123,7 @@ def _read_rows(source: Source, columns: Columns) -> Rows:
     return Rows(source, list(codes), times, values, starts, order)
 
 
-def _settle_step(rows: Rows, columns: Columns, layout: Layout) -> tuple[Rows, Step]:
+def _settle_step(rows: Rows, columns: Columns, layout: TableLayout) -> tuple[Rows, Step]:
     """Finds the step of time, and brings the times to what it counts in: UTC, or clocks on the wall."""
     path, zone = rows.source.path, layout.timezone
     utc = rows.times if columns.time_format.has_offset else None

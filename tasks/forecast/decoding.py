@@ -6,8 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from core import Decoder, Linear, SinusoidalPositionalEncoding
-from core.types import KeyPaddingMask, Tokens
-from tasks.forecast.tokens import Covariates
+from tasks.forecast.tokens import Covariates, SequenceMask, SequenceTokens
 
 
 class GenerativeDecoder(nn.Module):
@@ -47,8 +46,8 @@ class GenerativeDecoder(nn.Module):
     def forward(
         self,
         past: Float[Tensor, "sequences context channels_each"],
-        memory: Tokens,
-        memory_key_padding_mask: KeyPaddingMask | None,
+        memory: SequenceTokens,
+        memory_key_padding_mask: SequenceMask | None,
         covariates: Covariates | None,
     ) -> Float[Tensor, "sequences horizon outputs"]:
         """Gives the outputs of each step, those of a channel side by side."""

@@ -6,12 +6,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from core import Decoder, Dropout, Encoder, Linear
-from core.types import KeyPaddingMask, Tokens
 from tasks.forecast.decoding import GenerativeDecoder
 from tasks.forecast.heads import Forecast, Head, PointHead
 from tasks.forecast.pretrained import load_pretrained
 from tasks.forecast.revin import Past, PastMask, RevIN
-from tasks.forecast.tokens import Covariates, PatchTokens, SeriesShape, Tokenization
+from tasks.forecast.tokens import Covariates, PatchTokens, SequenceMask, SequenceTokens, SeriesShape, Tokenization
 
 
 class Forecaster(nn.Module):
@@ -113,13 +112,13 @@ class Forecaster(nn.Module):
         encoded = self.encoder(tokens, key_padding_mask=padding)
         outputs = self._decode(x, encoded, padding, covariates)
         horizon, each = self.shape.prediction_length, self.tokens.channels_each
-        outputs = outputs.view(len(past), -1, horizon, each, self.head.num_outputs)
+        outputs = outputs.view(len(past), self.shape.num_channels // each, horizon, each, self.head.num_outputs)
         outputs = outputs.transpose(1, 2).flatten(2, 3)
         return self.head(outputs, loc, scale)
 
     def _decode(
-        self, x: Past, encoded: Tokens, padding: KeyPaddingMask | None, covariates: Covariates | None
-    ) -> Float[Tensor, "sequences outputs"]:
+        self, x: Past, encoded: SequenceTokens, padding: SequenceMask | None, covariates: Covariates | None
+    ) -> Float[Tensor, "forecasts outputs"]:
         if self.decoder is not None:
             each = self.tokens.channels_each
             series = x.transpose(1, 2).unflatten(1, (-1, each)).flatten(0, 1).transpose(1, 2)

@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from core import Dropout, LearnedPositionalEncoding, Linear, SinusoidalPositionalEncoding
-from core.types import KeyPaddingMask, Tokens
 from tasks.forecast.revin import Past, PastMask
 
 Covariates = Float[Tensor, "batch steps covariates"]
+SequenceTokens = Float[Tensor, "sequences length embed_dim"]
+SequenceMask = Bool[Tensor, "sequences length"]
 
 
 class SeriesShape(NamedTuple):
@@ -41,7 +42,7 @@ class Tokenization(ABC, nn.Module):
     @abstractmethod
     def forward(
         self, x: Past, past_mask: PastMask | None, covariates: Covariates | None
-    ) -> tuple[Tokens, KeyPaddingMask | None]:
+    ) -> tuple[SequenceTokens, SequenceMask | None]:
         """Makes the tokens of each sequence, and the mask of those of which nothing was observed.
 
         Args:
@@ -51,7 +52,7 @@ class Tokenization(ABC, nn.Module):
         """
 
     @abstractmethod
-    def gather(self, encoded: Tokens) -> Float[Tensor, "forecasts features"]:
+    def gather(self, encoded: SequenceTokens) -> Float[Tensor, "forecasts features"]:
         """The features of each forecast."""
 
 
@@ -114,7 +115,7 @@ class PatchTokens(Tokenization):
 
     def forward(
         self, x: Past, past_mask: PastMask | None, covariates: Covariates | None
-    ) -> tuple[Tokens, KeyPaddingMask | None]:
+    ) -> tuple[SequenceTokens, SequenceMask | None]:
         tokens = self.embedding(self._patches(x.transpose(1, 2)))  # (batch, channels, patches, embed_dim)
         mask = None
         if past_mask is not None:
@@ -142,7 +143,7 @@ class PatchTokens(Tokenization):
         future = future.unfold(-1, self.patch_length, self.stride)
         return torch.cat([past, future], dim=2).transpose(1, 2).flatten(2)
 
-    def gather(self, encoded: Tokens) -> Float[Tensor, "forecasts features"]:
+    def gather(self, encoded: SequenceTokens) -> Float[Tensor, "forecasts features"]:
         return encoded.flatten(1)
 
 
@@ -171,7 +172,7 @@ class ChannelTokens(Tokenization):
 
     def forward(
         self, x: Past, past_mask: PastMask | None, covariates: Covariates | None
-    ) -> tuple[Tokens, KeyPaddingMask | None]:
+    ) -> tuple[SequenceTokens, SequenceMask | None]:
         tokens = self.embedding(x.transpose(1, 2))
         mask = None if past_mask is None else past_mask.all(1)
         if self.covariate_embedding is not None and covariates is not None:
@@ -179,7 +180,7 @@ class ChannelTokens(Tokenization):
             mask = None if mask is None else F.pad(mask, (0, covariates.shape[2]))
         return self.dropout(tokens), mask
 
-    def gather(self, encoded: Tokens) -> Float[Tensor, "forecasts features"]:
+    def gather(self, encoded: SequenceTokens) -> Float[Tensor, "forecasts features"]:
         return encoded[:, : self.num_channels].flatten(0, 1)
 
 
@@ -208,7 +209,7 @@ class StepTokens(Tokenization):
 
     def forward(
         self, x: Past, past_mask: PastMask | None, covariates: Covariates | None
-    ) -> tuple[Tokens, KeyPaddingMask | None]:
+    ) -> tuple[SequenceTokens, SequenceMask | None]:
         mask: Bool[Tensor, "batch steps"] | None = None
         if covariates is not None:
             x = torch.cat([F.pad(x, (0, 0, 0, self.num_future)), covariates], dim=-1)
@@ -216,5 +217,5 @@ class StepTokens(Tokenization):
             mask = past_mask.all(2)
         return self.dropout(self.embedding(x) + self.position(x.shape[1])), mask
 
-    def gather(self, encoded: Tokens) -> Float[Tensor, "forecasts features"]:
+    def gather(self, encoded: SequenceTokens) -> Float[Tensor, "forecasts features"]:
         return encoded.flatten(1)

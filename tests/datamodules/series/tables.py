@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.reading import read_series
 from datamodules.series.series import SeriesSet
 
@@ -19,7 +19,7 @@ def write_text(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def read_text(folder: Path, text: str, fill=None, **layout) -> SeriesSet:
-    return read_series(write_text(folder, text), Layout(**layout), fill=fill)
+    return read_series(write_text(folder, text), TableLayout(**layout), fill=fill)
 
 
 def mistake(folder: Path, text: str, fill=None, **layout) -> str:

@@ -100,6 +100,25 @@ def test_wall_and_back(zone, begin, backwards):
     assert (to_utc(to_wall(times, zone), starts, zone) == times).all()
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("begin", ["2024-10-26 12:00", "2024-10-27 00:00", "2024-10-27 00:30", "2024-10-27 01:00"])
+@pytest.mark.parametrize("count", [5, 10, 26])
+def test_series_that_begin_or_end_in_a_repeated_hour(begin, count, backwards):
+    """Two series one after another: the end of one says nothing of the other's beginning."""
+    times = pd.date_range(begin, periods=count, freq="30min").as_unit("us").asi8  # of UTC; clocks change at 01:00
+    times = np.concatenate([times[::-1] if backwards else times] * 2)
+    starts = np.array([0, count, 2 * count])
+    assert (to_utc(to_wall(times, "Europe/London"), starts, "Europe/London") == times).all()
+
+
+def test_the_end_of_one_series_says_nothing_of_the_next():
+    """Both lie in the repeated hour, one row after the other."""
+    parts = [pd.date_range(begin, periods=9, freq="30min") for begin in ("2024-10-26 20:30", "2024-10-27 00:00")]
+    times = np.concatenate([part.as_unit("us").asi8 for part in parts])
+    starts = np.array([0, 9, 18])
+    assert (to_utc(to_wall(times, "Europe/London"), starts, "Europe/London") == times).all()
+
+
 def test_skipped_times_have_none():
     wall = pd.DatetimeIndex(["2024-03-10 01:30", "2024-03-10 02:30"]).as_unit("us").asi8
     assert (to_utc(wall, np.array([0, 2]), "America/New_York") == NO_TIME).tolist() == [False, True]

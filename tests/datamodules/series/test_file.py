@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from datamodules import SeriesFile
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from tests.datamodules.series.sets import noise, windows_of
 
 SIZES = {"context_length": 6, "prediction_length": 3, "batch_size": 4}
@@ -46,7 +46,7 @@ def test_a_long_file_has_parts_in_each_series(tmp_path):
 
 def test_the_facts_layout_names_the_columns(tmp_path):
     file = write_wide(tmp_path / "own.csv", noise(100, 2), tariff=noise(100))
-    data = SeriesFile(file=file, layout=Layout(covariate_columns=["tariff"]), fill="mask", **SIZES)
+    data = SeriesFile(file=file, layout=TableLayout(covariate_columns=["tariff"]), fill="mask", **SIZES)
     assert data.covariate_names == ["tariff"]
     assert {name: value for name, value in data.layout.items() if value is not None} == {
         "time_column": "time",

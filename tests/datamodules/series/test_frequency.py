@@ -91,6 +91,13 @@ def test_gaps_of_a_short_series_are_no_other_step():
     assert found.mixed is None
 
 
+def test_gaps_that_are_frequent_but_not_most_are_no_other_step():
+    hours = [*range(20), *np.cumsum([0, 2, 1, 2, 3, 2, 1, 4, 3, 5])]  # of the second series 2 h are frequent
+    found = find_step(np.array(hours) * 3600 * 10**6, np.array([0, 20, 30]))
+    assert found is not None
+    assert found.mixed is None
+
+
 @pytest.mark.parametrize("name", ["fortnight", "", "-1h", "0D", "bh", "SMS", "10ns"])
 def test_unknown_frequencies(name):
     with pytest.raises(ValueError, match=f"frequency={name} is no step of time that is known"):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from jsonargparse import ArgumentParser
 
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.reading import find_layout, read_series
 from tests.datamodules.series.tables import column, mistake, read_text, write_text
 
@@ -68,10 +68,10 @@ def test_dates_come_before_numbers(tmp_path):
 
 
 def test_layouts_are_plain_values_and_flags():
-    layout = Layout(**ROLES, frequency="D")
-    assert Layout(**asdict(layout)) == layout
+    layout = TableLayout(**ROLES, frequency="D")
+    assert TableLayout(**asdict(layout)) == layout
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--layout", type=Layout, default=Layout())
+    parser.add_argument("--layout", type=TableLayout, default=TableLayout())
     flags = ["--layout.id_column=shop", '--layout.value_columns=["sold"]', "--layout.covariate_columns+=price"]
     parsed = parser.instantiate_classes(parser.parse_args([*flags, "--layout.frequency=D"]))
     assert parsed.layout == layout
@@ -80,11 +80,11 @@ def test_layouts_are_plain_values_and_flags():
 def test_a_found_layout_reads_another_table_alike(tmp_path):
     other = tmp_path / "other.csv"
     other.write_text(LONG.replace("note", "remark").replace("a,2024", "c,2024"))
-    found = find_layout(write_text(tmp_path, LONG), Layout(**ROLES))
-    assert found == Layout("day", "shop", ["sold"], ["price"])
+    found = find_layout(write_text(tmp_path, LONG), TableLayout(**ROLES))
+    assert found == TableLayout("day", "shop", ["sold"], ["price"])
     assert read_series(other, found).names == ["c", "b"]
     wide = find_layout(write_text(tmp_path, column("1", "2")))
-    assert wide == Layout("time", "", ["load"], [])
+    assert wide == TableLayout("time", "", ["load"], [])
 
 
 def test_a_found_layout_keeps_what_is_day_and_month(tmp_path):
@@ -127,8 +127,8 @@ def test_wrong_layouts(tmp_path):
         tmp_path, column("1"), value_columns=["load"], covariate_columns=["load"]
     )
     with pytest.raises(ValueError, match="timezone=Europe/Londn is unknown"):
-        Layout(timezone="Europe/Londn")
+        TableLayout(timezone="Europe/Londn")
     with pytest.raises(ValueError, match="frequency=hourly is no step of time"):
-        Layout(frequency="hourly")
+        TableLayout(frequency="hourly")
     with pytest.raises(ValueError, match=r"value_columns=\[\] names no column"):
-        Layout(value_columns=[])
+        TableLayout(value_columns=[])

@@ -6,7 +6,7 @@ import pytest
 
 from datamodules import ElectricityDemand, SeriesFile
 from datamodules.series.calendar import calendar_features
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from tests.datamodules.series.sets import noise, windows_of
 from tests.datamodules.series.test_file import SIZES, write_long, write_wide
 
@@ -103,7 +103,7 @@ def test_covariates_after_the_last_value_are_the_futures(tmp_path):
     values, tariff = noise(33, 1), noise(33)
     values[30:] = np.nan
     train = write_wide(tmp_path / "train.csv", noise(100, 1), tariff=noise(100))
-    data = SeriesFile(file=train, layout=Layout(covariate_columns=["tariff"]), **SIZES)
+    data = SeriesFile(file=train, layout=TableLayout(covariate_columns=["tariff"]), **SIZES)
     (batch,) = predict(data, write_wide(tmp_path / "new.csv", values, tariff=tariff))
     scaled = (tariff[24:33] - data.facts["known_mean"][0]) / data.facts["known_std"][0]
     np.testing.assert_allclose(batch["covariates"][0, :, 0], scaled, rtol=1e-5)

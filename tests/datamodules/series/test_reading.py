@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.series import sources
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.reading import read_series
 from tests.datamodules.series.tables import TIMES, all_times, column, mistake, read_text, write_text
 
@@ -49,7 +49,7 @@ def tables(draw):
 
 
 def check(path, frequency, table, channels, utc=False, time_format=None):
-    series = read_series(path, Layout("time", "id" if "id" in table else None, time_format=time_format))
+    series = read_series(path, TableLayout("time", "id" if "id" in table else None, time_format=time_format))
     groups = table.groupby("id", sort=False) if "id" in table else [("", table)]
     assert series.channel_names == channels
     assert series.names == [name for name, _ in groups]
@@ -130,7 +130,7 @@ def test_a_compressed_table(tmp_path):
 def test_an_index_of_times_in_parquet(tmp_path):
     path = tmp_path / "table.parquet"
     pd.DataFrame({"load": [1, 2]}, index=pd.date_range("2024-01-01", periods=2, tz="Asia/Tokyo")).to_parquet(path)
-    series = read_series(path, Layout(timezone="Asia/Tokyo"))
+    series = read_series(path, TableLayout(timezone="Asia/Tokyo"))
     assert (series.frequency, str(series.first[0])) == ("D", "2024-01-01 00:00:00+09:00")
 
 
@@ -185,6 +185,12 @@ def test_damage_beyond_the_first_rows(tmp_path, monkeypatch):
     assert mistake(tmp_path, column(*values, times=times)).startswith(
         "table.csv: line 32, column 'time': 'never' is no"
     )
+
+
+def test_a_line_that_the_look_at_the_beginning_cuts_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_SAMPLE_BYTES", 64)
+    text = "load,year\n" + "".join(f"1,{year}\n" for year in range(1990, 2020))
+    assert len(read_text(tmp_path, text).values) == 30
 
 
 def test_damaged_parquet(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from datamodules.series import repair
 from datamodules.series.frequency import parse_frequency
-from datamodules.series.layout import Layout
+from datamodules.series.layout import TableLayout
 from datamodules.series.reading import read_series
 from tests.datamodules.series.tables import TIMES, all_times, column, mistake, read_text
 
@@ -111,6 +111,15 @@ def test_a_first_time_that_is_irregular_moves_no_grid(tmp_path):
     assert series.values[:, 0].tolist() == [2, 3, 4, 5, 6]
 
 
+def test_irregular_ends_of_series_stay_their_own(tmp_path):
+    """The last row of `a` lies beyond its grid, the first of `b` before."""
+    times = {"a": ["00:00", "01:00", "02:00", "03:00", "03:50"], "b": ["00:20", "01:00", "02:00", "03:00", "04:00"]}
+    rows = [f"{name},2024-01-01 {time},{name == 'b':d}{time[1]}" for name in times for time in times[name]]
+    rows[6] = rows[6][:-2]  # so that the first row of `b` tells its first value
+    series = read_text(tmp_path, "\n".join(["id,time,load", *rows]) + "\n", "ffill")
+    assert series.values[:, 0].tolist() == [0, 1, 2, 3, 10, 12, 13, 14]
+
+
 def test_jitter_is_brought_to_a_given_frequency(tmp_path):
     minutes = [f"2024-01-01 00:{minute}" for minute in ("01", "05", "09", "17", "22")]
     series = read_text(tmp_path, column(*"15986", times=minutes), "interpolate", frequency="5min")
@@ -129,6 +138,13 @@ def test_different_rows_of_one_time_are_never_chosen_from(tmp_path):
         "table.csv: line 3 (2024-01-02 00:00:00) and line 4 (2024-01-02 00:00:00) have one time and different values "
         "(1 such pairs): delete the wrong one"
     )
+
+
+def test_interpolation_ends_with_what_is_known(tmp_path):
+    text = "id,time,load\n" + "".join(f"{name},{time},{time[-1]}\n" for name in "ab" for time in TIMES)
+    text = text.replace("a,2024-01-06,6", "a,2024-01-06,").replace("b,2024-01-01,1", "b,2024-01-01,")
+    series = read_text(tmp_path, text, "interpolate")
+    assert np.array_equal(series.values[:, 0], [1, 2, 3, 4, 5, NAN, NAN, 2, 3, 4, 5, 6], equal_nan=True)
 
 
 def test_the_future_is_not_filled(tmp_path):
@@ -168,14 +184,15 @@ def test_random_gaps_are_filled_as_pandas_does(tmp_path_factory, fill, frequency
         grid = pd.date_range(f"20{random.integers(10, 24)}-01-01", periods=random.integers(9, 60), freq=frequency)
         kept = np.sort(random.permutation(len(grid))[: int(0.8 * len(grid))])
         values = np.where(random.random(len(kept)) < 0.2, NAN, random.normal(size=len(kept)))
-        values[-1] = 1.0  # what lies after the last known value is the future
+        if fill == "ffill":
+            values[-1] = 1.0  # what lies after the last known value is the future
         parts.append(pd.DataFrame({"id": name, "time": grid[kept], "load": values}))
         expected[name] = reference(grid[kept], values, frequency, fill)
     path = tmp_path_factory.mktemp("gaps") / "table.csv"
     pd.concat(parts).sample(frac=1, random_state=seed % 1000).to_csv(path, index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repair, "_BLOCK", 7)
-        series = read_series(path, Layout(frequency=frequency), fill=fill)
+        series = read_series(path, TableLayout(frequency=frequency), fill=fill)
     for number, name in enumerate(series.names):
         found = series.values[series.starts[number] : series.starts[number + 1], 0]
         tolerance = 0.2 if frequency in ("MS", "B") else 0  # a step there is no one length of time

@@ -24,7 +24,12 @@ def table() -> pd.DataFrame:
     day = np.sin(2 * np.pi * np.arange(len(hours)) / 24)
     noise = np.random.default_rng(0).normal(size=(len(hours), 2))
     return pd.DataFrame(
-        {"date": hours, "load": 500 + 50 * day + noise[:, 0], "price": 30 - 5 * day + noise[:, 1], "tariff": 1 + (day > 0)}
+        {
+            "date": hours,
+            "load": 500 + 50 * day + noise[:, 0],
+            "price": 30 - 5 * day + noise[:, 1],
+            "tariff": 1 + (day > 0),
+        }
     ).assign(load=lambda frame: frame["load"].mask(frame.index % 17 == 3))
 
 
@@ -145,7 +150,7 @@ def test_missing_weeks_of_carbon_dioxide(tmp_path):
     [
         (["--data=SeriesFile", "--data.file=nothing.csv"], ["nothing.csv"]),
         (["--data.context_length=5000"], ["context_length=5000"]),
-        (["--data=MNIST"], ["MNIST", "num_channels"]),
+        (["--data=MNIST"], ["MNIST", "context_length"]),
         (["--model.tokens.patch_length=1000"], ["patch_length=1000", "context_length=672"]),
         (["--model.head.levels=[0.9,0.1]"], ["levels=[0.9, 0.1]"]),
     ],

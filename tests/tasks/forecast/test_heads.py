@@ -11,7 +11,7 @@ from torch import nn
 
 from tasks.forecast.heads import DECILES, PointHead, QuantileHead, StudentTHead, pinball_loss
 
-LOC, SCALE = torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[3.0, 0.5]]])
+LOC, SCALE = (torch.tensor([[row]]).repeat(4, 1, 1) for row in ([1.0, -2.0], [3.0, 0.5]))
 
 
 def outputs(number, *, spread=3.0, seed=0):
@@ -62,7 +62,7 @@ def test_student_t_is_scipys():
 
 @pytest.mark.parametrize(("loss", "expected"), [(nn.MSELoss, 4.0), (nn.L1Loss, 2.0), (nn.SmoothL1Loss, 1.5)])
 def test_the_points_loss_is_the_one_asked_for(loss, expected):
-    forecast = PointHead(loss)(torch.zeros(1, 1, 2, 1), LOC, SCALE)
+    forecast = PointHead(loss)(torch.zeros(4, 1, 2, 1), LOC, SCALE)
     assert forecast.quantiles is None
     assert forecast.loss(LOC + 2).unique().tolist() == [expected]
 
