@@ -7,17 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torchvision import datasets
 
 from datamodules import CIFAR10
 from tasks.asr.__main__ import main as asr
 from tasks.detr.__main__ import main as detr
+from tasks.forecast.__main__ import main as forecast
 from tasks.vit.__main__ import main as vit
 from tests.datamodules.speech.sets import noise, write, write_manifest, write_tokenizer
 from tests.datamodules.test_cifar import fake
 from tests.tasks.asr.whisper import openai_names, reference
-from tests.tasks.conftest import SMALL, SMALL_ASR, SMALL_DETR, SMALL_WHISPER
+from tests.tasks.conftest import SMALL, SMALL_ASR, SMALL_DETR, SMALL_FORECAST, SMALL_WHISPER
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -52,13 +54,14 @@ def test_first_block_holds_two_commands_that_make_their_environment():
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, trained, detr_trained, asr_trained, sentences) -> Path:
+def workplace(tmp_path_factory, trained, detr_trained, asr_trained, forecast_trained, sentences) -> Path:
     """A folder in which the documents' paths exist."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "configs").symlink_to(ROOT / "configs")
-    for task, run in {"vit": trained, "detr": detr_trained, "asr": asr_trained}.items():
+    runs = {"vit": trained, "detr": detr_trained, "asr": asr_trained, "forecast": forecast_trained}
+    for task, run in runs.items():
         (folder / "runs" / task).mkdir(parents=True)
         (folder / "runs" / task / "RUN").symlink_to(run)
     import timm
@@ -79,6 +82,7 @@ def workplace(tmp_path_factory, trained, detr_trained, asr_trained, sentences) -
         table = [f'"{row["audio"]}","{row["text"]}"\n' for row in rows]
         (folder / f"SPEECH/{part}.csv").write_text("audio,text\n" + "".join(table))
     write_whisper(folder)
+    write_series(folder)
     for digit in range(10):
         for index in (0, 5, 10):
             write(folder / f"DIGITS/recordings/{digit}_someone_{index}.wav", noise(0.5, seed=digit))
@@ -92,6 +96,18 @@ def write_whisper(folder: Path) -> None:
     vocabulary = write_tokenizer(folder / "TOKENIZER").get_vocab_size()
     small = reference(16, 1, 2, vocab_size=vocabulary, pad_token_id=0)
     torch.save({"model_state_dict": openai_names(small.state_dict())}, folder / "WHISPER.pt")
+
+
+def write_series(folder: Path) -> None:
+    """A file as ETTh1's, and a month of demand under the names of the embedded data."""
+    times = np.arange("2016-07-01", "2018-06-26", dtype="datetime64[h]")[:17_420].astype(str)
+    values = np.random.default_rng(0).normal(size=(len(times), 7)).round(3)
+    lines = [f"{time.replace('T', ' ')}:00:00," + ",".join(map(str, row)) for time, row in zip(times, values, strict=True)]
+    (folder / "SERIES/ETT-small").mkdir(parents=True)
+    (folder / "SERIES/ETT-small/ETTh1.csv").write_text("\n".join(["date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT", *lines]))
+    times = np.arange("2024-03-01", "2024-04-01", np.timedelta64(30, "m"), dtype="datetime64[m]").astype(str)
+    rows = [f"{time},{30_000 + number % 48}" for number, time in enumerate(times)]
+    (folder / "FILE.csv").write_text("\n".join(["time,demand", *rows]))
 
 
 def write_voc(folder: Path) -> None:
@@ -135,6 +151,13 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
         if "--ckpt_path" in args:
             small = ["--trainer.logger=false"]
         assert asr(args + small) == 0, capsys.readouterr().err
+        return
+    if module == "tasks.forecast":
+        args = [arg.replace("FOLDER", "SERIES") for arg in args]
+        small = SMALL_FORECAST if args[0] == "fit" else ["--trainer.logger=false"]
+        if any("--data.file" in arg for arg in args):
+            small = [*small, "--data.context_length=96", "--data.prediction_length=24"]
+        assert forecast(args + small) == 0, capsys.readouterr().err
         return
     if module == "tasks.benchmark":
         assert subprocess.run([sys.executable, "-m", module, *args, "--help"], cwd=ROOT, check=False).returncode == 0

@@ -2,10 +2,10 @@ import doctest
 
 import pytest
 
-from tasks.forecast import drawing, evaluation, explanation, report
+from tasks.forecast import drawing, evaluation, explanation, heads, report
 
 
-@pytest.mark.parametrize("module", [drawing, evaluation, explanation, report], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [drawing, evaluation, explanation, heads, report], ids=lambda m: m.__name__)
 def test_examples_in_docstrings(module):
     failed, attempted = doctest.testmod(module)
     assert attempted
