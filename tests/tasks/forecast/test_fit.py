@@ -178,3 +178,50 @@ def test_a_file_that_cannot_be_read_is_one_line(content, words, forecast_trained
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert all(word in errors[0] for word in words), errors[0]
+
+
+def hourly(first="2023-03-20", rows=21 * 24, **more) -> pd.DataFrame:
+    return pd.DataFrame({"date": pd.date_range(first, periods=rows, freq="h", **more)})
+
+
+STEPS = np.arange(21 * 24)
+SHAPES = {
+    "sine and trend": lambda: hourly().assign(y=np.sin(STEPS / 4) + STEPS / 50),
+    "daily and weekly seasons": lambda: hourly().assign(y=np.sin(STEPS / 12 * np.pi) + np.sin(STEPS / 84 * np.pi)),
+    "steps": lambda: hourly().assign(y=STEPS // 100, z=1e6 * (STEPS > 300)),
+    "a constant": lambda: hourly().assign(y=7.0, z=STEPS % 24),
+    "a channel without a value": lambda: hourly().assign(y=STEPS % 24, z=np.nan),
+    "clocks set forward": lambda: hourly(tz="Europe/London").assign(y=STEPS % 24),
+    "clocks set back": lambda: hourly("2023-10-20", tz="America/New_York").assign(y=STEPS % 24),
+    "a leap day": lambda: hourly("2024-02-20").assign(y=STEPS % 24),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_series_of_every_shape_are_fitted_and_forecast(shape, tmp_path):
+    table = SHAPES[shape]()
+    table.to_csv(tmp_path / "mine.csv", index=False, encoding="utf-8-sig")  # with a byte order mark
+    zone = [f"--data.layout.timezone={table['date'].dt.tz}"] if table["date"].dt.tz else []
+    folder = small(tmp_path / "mine.csv", tmp_path / "runs", "--data.calendar=true", *zone)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert all(np.isfinite(value) for value in metrics.values())
+    args = ["--ckpt_path", folder / "checkpoints/best.ckpt", "--input", tmp_path / "mine.csv"]
+    assert run("predict", *args, "--output", tmp_path / "out") == 0
+    forecast = pd.read_csv(tmp_path / "out/mine.csv")
+    assert np.isfinite(forecast.select_dtypes("number")).all(axis=None)
+    hours = pd.to_datetime(forecast["timestamp"][forecast["channel"] == "y"], utc=True)
+    expected = pd.date_range(table["date"].iloc[-1], periods=25, freq="h")[1:]
+    assert hours.tolist() == (expected.tz_convert("UTC") if zone else expected.tz_localize("UTC")).tolist()
+    if shape == "a constant":
+        constant = forecast[forecast["channel"] == "y"].drop(columns=["timestamp", "channel"])
+        np.testing.assert_allclose(constant, 7.0, rtol=1e-6)
+
+
+def test_a_single_column_or_row_is_one_line(tmp_path, capsys):
+    for name, content, word in [("column", "y\n1\n2\n", "time"), ("row", "date,y\n2023-01-01,1\n", "row")]:
+        (tmp_path / f"{name}.csv").write_text(content)
+        args = ["fit", *FEW_BATCHES, "--data=SeriesFile", f"--data.file={tmp_path / name}.csv", f"--runs={tmp_path}"]
+        assert run(*args) == 1
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert f"{name}.csv" in error
+        assert word in error
