@@ -47,6 +47,8 @@ class Head(ABC, nn.Module):
 
     num_outputs: int
     """Numbers that the network gives for each step and channel."""
+    level: int = 0
+    """Which of them is the level of the forecast: what is added to it shifts the whole forecast."""
     levels: tuple[float, ...] = ()
     """Levels of the quantiles that are forecast."""
 
@@ -125,12 +127,12 @@ class QuantileHead(Head):
         super().__init__()
         self.levels = check_levels(levels)
         self.num_outputs = len(self.levels)
-        self.middle = middle_of(self.levels)
+        self.level = middle_of(self.levels)
 
     def forward(self, outputs: Outputs, loc: Statistic, scale: Statistic) -> QuantileForecast:
-        middle = outputs[..., self.middle : self.middle + 1]
-        below = middle - F.softplus(outputs[..., : self.middle]).flip(-1).cumsum(-1).flip(-1)
-        above = middle + F.softplus(outputs[..., self.middle + 1 :]).cumsum(-1)
+        middle = outputs[..., self.level : self.level + 1]
+        below = middle - F.softplus(outputs[..., : self.level]).flip(-1).cumsum(-1).flip(-1)
+        above = middle + F.softplus(outputs[..., self.level + 1 :]).cumsum(-1)
         quantiles = torch.cat([below, middle, above], dim=-1)
         return QuantileForecast(quantiles * scale[..., None] + loc[..., None], self.levels)
 
@@ -174,6 +176,7 @@ class StudentTHead(Head):
     """
 
     num_outputs = 3
+    level = 1
 
     def __init__(self, levels: Sequence[float] = DECILES) -> None:
         super().__init__()

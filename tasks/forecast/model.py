@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,6 +33,9 @@ class Forecaster(nn.Module):
         normalization: Makes the normalisation of each history from the number of channels.
         head: What the forecast says of each value, and its loss.
         dropout: Probability of dropping an encoded feature before the linear map, in training.
+        direct: Whether a linear map from each channel's normalised history to its future is added, shared by the
+            channels (as in LTSF-Linear; Zeng et al. 2023): with little data it is hard to beat, and the encoder then
+            learns what it lacks.
         pretrained: Weights to start from: a file of transformers' `PatchTSTForPrediction`, or a checkpoint of ours.
 
     Raises:
@@ -52,6 +56,7 @@ class Forecaster(nn.Module):
         normalization: Callable[[int], RevIN] = RevIN,
         head: Head | None = None,
         dropout: float = 0.0,
+        direct: bool = False,
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
@@ -65,6 +70,9 @@ class Forecaster(nn.Module):
         self.encoder = encoder
         self.head = PointHead() if head is None else head
         self.dropout = Dropout(dropout)
+        self.direct = Linear(context_length, prediction_length, bias=False) if direct else None
+        if self.direct is not None:
+            nn.init.zeros_(self.direct.weight)
         if decoder is None:
             if start_length is not None:
                 raise ValueError(f"start_length={start_length} is for a decoder, and there is none")
@@ -114,6 +122,9 @@ class Forecaster(nn.Module):
         horizon, each = self.shape.prediction_length, self.tokens.channels_each
         outputs = outputs.view(len(past), self.shape.num_channels // each, horizon, each, self.head.num_outputs)
         outputs = outputs.transpose(1, 2).flatten(2, 3)
+        if self.direct is not None:
+            level = self.direct(x.transpose(1, 2)).transpose(1, 2)[..., None]
+            outputs = outputs + F.pad(level, (self.head.level, self.head.num_outputs - 1 - self.head.level))
         return self.head(outputs, loc, scale)
 
     def _decode(

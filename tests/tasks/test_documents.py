@@ -102,7 +102,9 @@ def write_series(folder: Path) -> None:
     """A file as ETTh1's, and a month of demand under the names of the embedded data."""
     times = np.arange("2016-07-01", "2018-06-26", dtype="datetime64[h]")[:17_420].astype(str)
     values = np.random.default_rng(0).normal(size=(len(times), 7)).round(3)
-    lines = [f"{time.replace('T', ' ')}:00:00," + ",".join(map(str, row)) for time, row in zip(times, values, strict=True)]
+    lines = [
+        f"{time.replace('T', ' ')}:00:00," + ",".join(map(str, row)) for time, row in zip(times, values, strict=True)
+    ]
     (folder / "SERIES/ETT-small").mkdir(parents=True)
     (folder / "SERIES/ETT-small/ETTh1.csv").write_text("\n".join(["date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT", *lines]))
     times = np.arange("2024-03-01", "2024-04-01", np.timedelta64(30, "m"), dtype="datetime64[m]").astype(str)

@@ -174,6 +174,28 @@ def test_overfits_a_batch(form):
     assert loss.item() < 0.2 * future.var()
 
 
+@pytest.mark.parametrize("head", [PointHead(), QuantileHead([0.1, 0.5, 0.9]), StudentTHead([0.1, 0.9])], ids=repr)
+@pytest.mark.parametrize("tokens", ["patches", "steps"])
+def test_a_direct_map_shifts_the_whole_forecast(tokens, head):
+    """What the map says of a channel is added to its point and all its quantiles, in the history's own scale."""
+    torch.manual_seed(0)
+    sizes = {"context_length": CONTEXT, "prediction_length": HORIZON, "num_channels": CHANNELS}
+    model = Forecaster(Encoder(16, 2, 1), **sizes, tokens=TOKENS[tokens], head=head, direct=True).eval()
+    past, _ = inputs()
+    mask = torch.zeros_like(past, dtype=torch.bool)
+    mask[0, 5:9, 1] = True
+    with torch.no_grad():
+        before = model(past.masked_fill(mask, torch.nan), mask)
+        model.direct.weight.normal_(std=0.1)
+        after = model(past.masked_fill(mask, torch.nan), mask)
+        x, _, scale = model.normalization(past, mask)
+        shift = torch.einsum("hl,blc->bhc", model.direct.weight, x) * scale
+    torch.testing.assert_close(after.point - before.point, shift, rtol=1e-4, atol=1e-4)
+    if after.quantiles is not None:
+        shifts = shift[..., None].expand_as(after.quantiles)
+        torch.testing.assert_close(after.quantiles - before.quantiles, shifts, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
