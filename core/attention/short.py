@@ -17,13 +17,14 @@ CHUNK = 2**17
 
 def is_short(q: HeadQueries, k: HeadKeys) -> bool:
     """Whether these are better attended to by `short_attention`."""
+    if torch.compiler.is_compiling():  # first: a look at a length would bind the graph to it
+        return False
     return (
-        q.shape[3] <= WIDEST
-        and k.shape[2] in LENGTHS
-        and q.shape[2] in LENGTHS
-        and q.device.type == "cpu"
+        q.device.type == "cpu"
         and q.dtype == torch.float32
-        and not torch.compiler.is_compiling()
+        and q.shape[3] <= WIDEST
+        and q.shape[2] in LENGTHS
+        and k.shape[2] in LENGTHS
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()  # these know SDPA's gradients, not those made here
     )
