@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from datamodules.series.frequency import DAY, BusinessDays, ClockStep, Days, Months, Step
+from datamodules.series.rows import within_series
 
 _MOST = 0.9  # the part of the times that must keep a rule of the calendar
 _MIN_MONTH = 28  # days
@@ -63,14 +64,14 @@ def _find_months(times: Int64[np.ndarray, " rows"], starts: Int64[np.ndarray, " 
 
 def _skips_weekends(times: Int64[np.ndarray, " rows"], starts: Int64[np.ndarray, " series_and_end"]) -> bool:
     weekend = (times // DAY + 3) % 7 >= 5
-    return not weekend.any() and bool((np.diff(times)[_inner(starts)] == 3 * DAY).any())
+    return not weekend.any() and bool((np.diff(times)[within_series(starts)] == 3 * DAY).any())
 
 
 def _most_frequent(
     times: Int64[np.ndarray, " rows"], starts: Int64[np.ndarray, " series_and_end"], step: Callable[[int], Step]
 ) -> FoundStep | None:
     """The step of the most frequent positive difference within series, its part, and series whose own is another."""
-    inner = _inner(starts)
+    inner = within_series(starts)
     differences = np.diff(times)[inner]
     if len(differences) and differences[0] > 0 and (differences == differences[0]).all():
         return FoundStep(step(int(differences[0])), 1.0)  # all is well: no need to count
@@ -94,13 +95,6 @@ def _most_frequent(
     one, other = sorted((usual[0], odd[0]))
     steps = [(int(owner[place]), step(int(kinds[code[place]]))) for place in (one, other)]
     return replace(found, mixed=(steps[0], steps[1]))
-
-
-def _inner(starts: Int64[np.ndarray, " series_and_end"]) -> Bool[np.ndarray, " rows_less_one"]:
-    """Which differences between a row and the next lie within a series."""
-    inner = np.ones(max(starts[-1] - 1, 0), bool)
-    inner[starts[1:-1] - 1] = False
-    return inner
 
 
 def _fixed(microseconds: int) -> Step:

@@ -43,9 +43,7 @@ class Rows:
 
     def inner(self) -> Bool[np.ndarray, " rows_less_one"]:
         """Whether each row and the next are of one series."""
-        inner = np.ones(len(self.times) - 1, bool)
-        inner[self.starts[1:-1] - 1] = False
-        return inner
+        return within_series(self.starts)
 
     def select(self, rows: np.ndarray) -> "Rows":
         """Takes some rows, which must be series by series."""
@@ -67,6 +65,17 @@ class Rows:
         """Says of which series a row is, where there are several."""
         name = self.names[np.searchsorted(self.starts, row, side="right") - 1]
         return f" of series {name!r}" if len(self.names) > 1 else ""
+
+
+def within_series(starts: Int64[np.ndarray, " series_and_end"]) -> Bool[np.ndarray, " rows_less_one"]:
+    """Whether each row and the next are of one series.
+
+    >>> within_series(np.array([0, 2, 3])).tolist()
+    [True, False]
+    """
+    inner = np.ones(max(starts[-1] - 1, 0), bool)
+    inner[starts[1:-1] - 1] = False
+    return inner
 
 
 def check_times(rows: Rows, step: Step) -> None:
