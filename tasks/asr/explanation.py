@@ -2,7 +2,6 @@
 
 import io
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from tasks.asr.features import Audio, Lengths, MelFeatures
 from tasks.asr.joining import Window
 from tasks.asr.losses import shift
 from tasks.asr.model import ASR, Encoded
+from tasks.figures import as_png
 from tasks.run import output_names, write_anew
 
 POSTERIORS = "CTC posteriors (there is no decoder, and so no cross-attention)"
@@ -181,11 +181,7 @@ def draw(explanation: Explanation, window: Window, name: str, *, features: MelFe
             _mark(word, above, below)
     title = f"{Path(name).name}, {window.start:.2f} to {window.end:.2f} s\n{explanation.measure}"
     figure.suptitle(title, fontsize=9, parse_math=False)
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks is drawn as a box
-        figure.savefig(content, format="png", dpi=120)
-    return content.getvalue()
+    return as_png(figure)
 
 
 def _heat(

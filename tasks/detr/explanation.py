@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tasks.detr.boxes import xyxy_to_cxcywh
 from tasks.detr.drawing import draw_boxes, read_picture
+from tasks.figures import as_png
 from tasks.run import write_anew
 
 Maps = Float[Tensor, "boxes heads rows columns"]
@@ -156,9 +157,7 @@ def _panels(
         axes.set_title(TITLES[key])
     for axes in (first, *others):
         axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    return content.getvalue()
+    return as_png(figure)
 
 
 def _without_padding(

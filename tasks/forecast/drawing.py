@@ -1,13 +1,13 @@
 """Draws forecasts: history, forecast and the bands of its quantiles over time; errors by steps ahead."""
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+
+from tasks.figures import as_png
 
 
 class ChannelForecast(NamedTuple):
@@ -105,15 +105,6 @@ def draw_errors(per_step: Sequence[Mapping[str, Any]]) -> bytes:
         axes.legend(fontsize=8, title="interval", title_fontsize=8)
     (below[-1] if below else above).set_xlabel("steps ahead")
     return as_png(figure)
-
-
-def as_png(figure: Any) -> bytes:
-    """A figure of matplotlib as PNG."""
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks is drawn as a box
-        figure.savefig(content, format="png", dpi=120)
-    return content.getvalue()
 
 
 def _bands(levels: Sequence[float]) -> list[tuple[int, int, str]]:

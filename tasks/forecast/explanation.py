@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core.explain import attention_rollout, record_attention
-from tasks.forecast.drawing import as_png, draw_history, plain_times
+from tasks.figures import as_png
+from tasks.forecast.drawing import draw_history, plain_times
 from tasks.forecast.model import Forecaster
 from tasks.forecast.report import MOST_PICTURES, file_names, in_units
 from tasks.forecast.revin import Past, PastMask

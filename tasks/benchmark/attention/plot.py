@@ -1,11 +1,11 @@
 """The curves of `python -m tasks.benchmark attention`: time and memory against length."""
 
-import io
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasks import figures
 from tasks.benchmark.attention.plan import ATTENTIONS, OURS, direction
 from tasks.benchmark.attention.rows import Row, measured
 from tasks.benchmark.measure import MEBIBYTE
@@ -25,9 +25,7 @@ def as_png(rows: Sequence[Row]) -> bytes:
     panels[1][0].set_ylabel("peak memory (MiB)")
     if panels[0][0].lines:
         panels[0][0].legend(frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=120)
-    return drawn.getvalue()
+    return figures.as_png(figure)
 
 
 def _draw(panel: Axes, rows: Sequence[Row], causal: bool, value: Callable[[Row], float]) -> None:
