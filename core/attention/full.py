@@ -45,10 +45,11 @@ class FullAttention(Attention):
         query_len, key_len = q.shape[2], k.shape[2]
         if is_causal and query_len == 1 <= key_len:
             is_causal = False  # a single query stands at the last key and has nothing behind it
-        if key_padding_mask is None and attn_mask is None and not is_causal and dropout == 0 and is_short(q, k):
-            return short_attention(q, k, v)
-        if key_padding_mask is None and attn_mask is None and (not is_causal or query_len == key_len):
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal)
+        if key_padding_mask is None and attn_mask is None:
+            if not is_causal and dropout == 0 and is_short(q, k):
+                return short_attention(q, k, v)
+            if not is_causal or query_len == key_len:
+                return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal)
         blocked = combine_masks(
             query_len,
             key_len,

@@ -12,10 +12,11 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.distributions import StudentT
 
+from tasks.forecast.revin import Statistic
+
 Future = Float[Tensor, "batch horizon channels"]
 FutureMask = Bool[Tensor, "batch horizon channels"]
 Outputs = Float[Tensor, "batch horizon channels outputs"]
-Statistic = Float[Tensor, "batch 1 channels"]
 Quantiles = Float[Tensor, "batch horizon channels levels"]
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

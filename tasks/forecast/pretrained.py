@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core import BatchNorm
 from core.pretrained.patchtst import encoder_weights
-from tasks.weights import check_settings, find_model, last_number, load_weights, of_mechanism, read_weights
+from tasks.weights import check_settings, find_model, load_weights, of_mechanism, read_weights, stack_settings
 
 if TYPE_CHECKING:
     from tasks.forecast.model import Forecaster
@@ -56,13 +56,12 @@ def load_pretrained(model: "Forecaster", source: str) -> None:
 
 def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments, as a model's weights show them."""
-    hidden, patch = weights.get("encoder.layers.0.feedforward.linear1.weight"), weights.get("tokens.embedding.weight")
-    settings: dict[str, Any] = {"encoder.num_layers": 1 + last_number(weights, r"encoder\.layers\.(\d+)\.")}
-    settings["encoder.final_norm"] = "encoder.norm.weight" in weights
+    settings = stack_settings(weights, "encoder")
+    # Whether there is a last norm does not tell here where the others stand.
+    settings["encoder.final_norm"] = settings.pop("encoder.norm_first")
     batch_norm = "encoder.layers.0.attention_residual.norm.running_mean" in weights
     settings["encoder.norm"] = (BatchNorm if batch_norm else nn.LayerNorm).__name__
-    if hidden is not None and patch is not None:
-        settings |= {"encoder.embed_dim": hidden.shape[1], "encoder.ffn_dim": hidden.shape[0]}
+    if (patch := weights.get("tokens.embedding.weight")) is not None:
         settings["tokens.patch_length"] = patch.shape[1]
         settings["number of tokens"] = len(weights.get("tokens.position.weight", ()))
     if (projection := weights.get("projection.weight")) is not None:

@@ -51,9 +51,9 @@ class Tokenization(ABC, nn.Module):
             covariates: What is known of the history's steps and the future's.
         """
 
-    @abstractmethod
     def gather(self, encoded: SequenceTokens) -> Float[Tensor, "forecasts features"]:
-        """The features of each forecast."""
+        """The features of each forecast: all tokens of its sequence, side by side."""
+        return encoded.flatten(1)
 
 
 class PatchTokens(Tokenization):
@@ -100,7 +100,6 @@ class PatchTokens(Tokenization):
         self.num_past = (length - patch_length) // stride + 1
         self.start = length - (self.num_past - 1) * stride - patch_length
         self.num_future = -(-shape.prediction_length // stride) if shape.num_covariates else 0
-        self.after = self.num_future * stride - shape.prediction_length if shape.num_covariates else 0
         last = shape.context_length - 1
         starts = range(self.start, self.start + self.num_past * stride, stride)
         self.token_steps = [(first, min(first + patch_length - 1, last)) for first in starts]
@@ -111,7 +110,7 @@ class PatchTokens(Tokenization):
         self.position = LearnedPositionalEncoding(embed_dim, num_positions=self.num_past + self.num_future)
         self.dropout = Dropout(dropout)
         self.num_features = (self.num_past + self.num_future) * embed_dim
-        self.num_channels = shape.num_channels
+        self.shape = shape
 
     def forward(
         self, x: Past, past_mask: PastMask | None, covariates: Covariates | None
@@ -136,15 +135,12 @@ class PatchTokens(Tokenization):
 
     def _covariate_patches(self, covariates: Covariates) -> Float[Tensor, "batch patches content"]:
         """The patches of the past, then those of the future, each of which ends with its own `stride` steps."""
-        context = covariates.shape[1] - (self.num_future * self.stride - self.after)
+        context, after = self.shape.context_length, self.num_future * self.stride - self.shape.prediction_length
         past = self._patches(covariates[:, :context].transpose(1, 2))
         overlap = self.patch_length - self.stride
-        future = F.pad(covariates[:, context - overlap :].transpose(1, 2), (0, self.after), mode="replicate")
+        future = F.pad(covariates[:, context - overlap :].transpose(1, 2), (0, after), mode="replicate")
         future = future.unfold(-1, self.patch_length, self.stride)
         return torch.cat([past, future], dim=2).transpose(1, 2).flatten(2)
-
-    def gather(self, encoded: SequenceTokens) -> Float[Tensor, "forecasts features"]:
-        return encoded.flatten(1)
 
 
 class ChannelTokens(Tokenization):
@@ -216,6 +212,3 @@ class StepTokens(Tokenization):
         elif past_mask is not None:
             mask = past_mask.all(2)
         return self.dropout(self.embedding(x) + self.position(x.shape[1])), mask
-
-    def gather(self, encoded: SequenceTokens) -> Float[Tensor, "forecasts features"]:
-        return encoded.flatten(1)
