@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from types import TracebackType
 
 import rich.progress
 from rich.console import Console
@@ -13,16 +14,13 @@ class Progress:
 
     Args:
         console: Where it goes.
-        weights: Seconds that each thing probably takes, by name.
-        finished: Seconds that those took which are finished already.
+        weights: Seconds that each thing probably takes, by name; only ratios matter once some have ended.
         jobs: How many run at once.
     """
 
-    def __init__(
-        self, console: Console, weights: Mapping[str, float], finished: Mapping[str, float], jobs: int = 1
-    ) -> None:
+    def __init__(self, console: Console, weights: Mapping[str, float], jobs: int = 1) -> None:
         self._console, self._jobs = console, jobs
-        self._weights, self._taken = dict(weights), dict(finished)
+        self._weights, self._taken = dict(weights), dict[str, float]()
         self._started: dict[str, float] = {}
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}", markup=False),
@@ -39,8 +37,14 @@ class Progress:
         self.refresh()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
+
+    def skip(self, name: str, seconds: float) -> None:
+        """Says that one had ended before, and how long it took."""
+        self._taken[name] = seconds
 
     def start(self, name: str) -> None:
         """Says that one has begun."""
@@ -48,7 +52,7 @@ class Progress:
 
     def finish(self, name: str, seconds: float, status: str, words: str = "") -> None:
         """Says that one has ended."""
-        del self._started[name]
+        self._started.pop(name, None)
         self._taken[name] = seconds
         line = f"{name}: {status} in {seconds:.0f} s{f', {words}' if words else ''}"
         count = f" ({len(self._taken)} of {len(self._weights)}; {self._left()})"

@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from tasks.benchmark.progress import Progress
 from tasks.benchmark.report import commit
 from tasks.run import write_whole
@@ -84,19 +82,19 @@ def run_trainings(
     trainings: Sequence[Training],
     folder: Path,
     *,
+    progress: Progress,
     jobs: int,
-    threads: int,
-    console: Console,
-    told: Callable[[Training, Finished], str] | None = None,
+    threads: int = 1,
+    told: Callable[[Training, Finished], str] = lambda *_: "",
 ) -> dict[str, Finished]:
     """Runs those that are not finished, in the given order as far as `after` allows; one that fails stops no other.
 
     Args:
         trainings: All trainings.
         folder: Where each has a folder of its name.
+        progress: Knows them by their names.
         jobs: How many run at once.
         threads: Threads of torch in each.
-        console: Where the progress goes.
         told: Says in a few words how a training ended.
 
     Returns:
@@ -104,11 +102,11 @@ def run_trainings(
     """
     finished = {each.name: known for each in trainings if (known := _on_record(each, folder)) is not None}
     waiting = [each for each in trainings if each.name not in finished]
-    weights = {each.name: each.weight for each in trainings}
-    progress = Progress(console, weights, {name: known.seconds for name, known in finished.items()}, jobs)
+    for name, known in finished.items():
+        progress.skip(name, known.seconds)
     children = _Children()
     running: dict[Future[Finished], Training] = {}
-    with progress, ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         try:
             while waiting or running:
                 for each in [each for each in waiting if finished.keys() >= set(each.after)][: jobs - len(running)]:
@@ -120,7 +118,7 @@ def run_trainings(
                 for future in done:
                     each = running.pop(future)
                     finished[each.name] = ended = future.result()
-                    words = ended.reason if ended.status == FAILED else told and told(each, ended)
+                    words = ended.reason if ended.status == FAILED else told(each, ended)
                     progress.finish(each.name, ended.seconds, ended.status, words or "")
                 progress.refresh()
         except BaseException:
@@ -174,7 +172,7 @@ def _train(
         ended = _failed(training, f"{lacking[0]}, which it starts from, failed", 0.0)
     else:
         args = [re.sub(r"\{run:(.*?)\}", lambda name: str(folder / str(runs[name[1]])), arg) for arg in training.args]
-        command = [sys.executable, "-m", f"tasks.{training.task}", "fit", *args, *_QUIET]
+        command = [sys.executable, "-m", _module(training.task), "fit", *args, *_QUIET]
         command += [f"--seed_everything={training.seed}", f"--runs={own}"]
         start = time.monotonic()
         code, cpu_seconds = children.run(command, own / "log.txt", _environment(threads))
@@ -183,6 +181,10 @@ def _train(
     if not children.ended:
         write_whole(own / "finished.json", json.dumps(asdict(ended), indent=1) + "\n")
     return ended
+
+
+def _module(task: str) -> str:
+    return f"tasks.{task}"
 
 
 def _judge(training: Training, folder: Path, code: int, seconds: float, cpu_seconds: float) -> Finished:
