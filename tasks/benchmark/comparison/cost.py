@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -63,7 +64,8 @@ class Bench:
         optimizer = build_optimizer(
             module.network, module.optimizer_factory, layer_decay=module.layer_decay, lr_scale=module.lr_scale
         )
-        module.trainer.strategy.optimizers = [optimizer]
+        # One of its own, so that no network of before stays in memory: a shared trainer would keep its optimiser.
+        module.trainer = SimpleNamespace(optimizers=[optimizer])  # pyright: ignore[reportAttributeAccessIssue]
 
         def step() -> None:
             optimizer.zero_grad()
@@ -137,7 +139,6 @@ def make_bench(experiment: Experiment, args: Sequence[str]) -> Bench:
     def make(attention: str) -> TaskModule:
         torch.manual_seed(0)
         module = build(module_class, _with_attention(config, experiment, attention), facts)
-        module.trainer = cli.trainer
         module.log = lambda *_, **__: None  # there is no loop whose results it could join
         return module
 
