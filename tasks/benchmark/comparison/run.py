@@ -12,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from tasks.benchmark.comparison import page, plot, tables
+from tasks.benchmark.comparison import plot, tables
 from tasks.benchmark.comparison.cost import measure_costs
 from tasks.benchmark.comparison.lengths import LENGTHS, measure_length, scaling_of
+from tasks.benchmark.comparison.page.page import as_html
 from tasks.benchmark.comparison.plan import Experiment, Plan
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.measure import in_fresh_process
@@ -209,7 +210,7 @@ def _write(plan: Plan, folder: Path, state: State, command: Sequence[str]) -> di
     write_whole(folder / "results.csv", tables.as_csv(report))
     write_whole(folder / "runs.csv", tables.as_runs_csv(report))
     write_whole(folder / "results.md", tables.as_markdown(report))
-    write_whole(folder / "results.html", page.as_html(report))
+    write_whole(folder / "results.html", as_html(report))
     for name, picture in plot.as_pngs(report).items():
         write_whole(folder / name, picture)
     return report

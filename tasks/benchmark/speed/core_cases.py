@@ -7,9 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.masks import padding_mask
+from tasks.benchmark.attention.floors import attention_products as window_products
+from tasks.benchmark.attention.floors import longformer_pairs
+from tasks.benchmark.attention.plan import Shape
 from tasks.benchmark.measure import Batch, Case, Product
-from tasks.benchmark.speed.language import BERT, GPT, Greedy, Sizes
-from tasks.benchmark.speed.language_peers import PlainGPT, PublishedBERT, PublishedGPT2
+from tasks.benchmark.speed.language import BERT, GPT, Greedy, Longformer, Sizes
+from tasks.benchmark.speed.language_peers import PlainGPT, PublishedBERT, PublishedGPT2, PublishedLongformerModel
 
 
 def decoder_products(rows: int, width: int, layers: int, vocab_size: int = 0, repeat: int = 1) -> tuple[Product, ...]:
@@ -106,6 +109,31 @@ def packed_case(
     )
 
 
+def _documents(length: int, vocab_size: int, width: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(2, vocab_size, (1, length), generator=generator)  # 1 is transformers' padding
+    return (tokens,), torch.randn(length, width, generator=generator)
+
+
+def longformer_case(name: str, *, length: int, window: int, width: int, layers: int, heads: int, listed: bool) -> Case:
+    """Longformer's encoder, the same function on both sides; the floor is the products of the window's pairs."""
+    vocab_size = 1024
+    sizes = Sizes(vocab_size, length, width, layers, heads)
+    shape = Shape(length, False, width, heads, window, 0)
+    pairs = window_products(longformer_pairs(shape), shape)
+    return Case(
+        name=name,
+        title=f"Longformer's encoder, width {width}, {layers} layers, {heads} heads, window {window}, {length} tokens",
+        peer_name="transformers",
+        ours=partial(Longformer, sizes, window=window),
+        peer=partial(PublishedLongformerModel, sizes, window=window),
+        batch=partial(_documents, length, vocab_size, width),
+        products=decoder_products(length, width, layers) + pairs * layers,
+        listed=listed,
+        loss=F.mse_loss,
+    )
+
+
 def _greedy(sizes: Sizes, count: int) -> nn.Module:
     return Greedy(GPT(sizes), count)
 
@@ -164,8 +192,10 @@ CORE_CASES: tuple[Case, ...] = (
     packed_case("packed_bert", "transformers", **_PACKED),
     decoding_case("decoding1", batch=1, **_DECODING),
     decoding_case("decoding8", batch=8, **_DECODING),
+    longformer_case("longformer", length=4096, window=512, width=256, layers=2, heads=4, listed=True),
     gpt_case("test_gpt", "transformers", batch=2, length=6, vocab_size=11, **_TINY),
     gpt_case("test_by_hand", "by hand", batch=2, length=6, vocab_size=11, **_TINY),
     packed_case("test_packed", "transformers", sequences=3, shortest=2, longest=6, **_TINY),
+    longformer_case("test_longformer", length=32, window=8, **_TINY),
     decoding_case("test_decoding", batch=2, prompt=3, count=4, vocab_size=11, **_TINY),
 )

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core import Decoder, DecoderCache, Encoder, LearnedPositionalEncoding, Linear, Packing
+from core import Decoder, DecoderCache, Encoder, LearnedPositionalEncoding, Linear, LongformerAttention, Packing
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,28 @@ class BERT(nn.Module):
         positions = self.position(tokens.shape[1])[packing.positions()]
         x = self.norm(self.embedding(packing.pack(tokens)) + positions)
         return self.encoder(x, packing=packing)[0]
+
+
+class Longformer(nn.Module):
+    """Longformer's encoder (Beltagy et al. 2020) without a head and without global tokens.
+
+    Args:
+        sizes: The model's sizes.
+        window: Width of the window, half of it on each side of a token.
+    """
+
+    def __init__(self, sizes: Sizes, *, window: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(sizes.vocab_size, sizes.width)
+        self.position = LearnedPositionalEncoding(sizes.width, num_positions=sizes.block_size)
+        self.norm = nn.LayerNorm(sizes.width)
+        attention = partial(LongformerAttention, window_size=window)
+        self.encoder = Encoder(sizes.width, sizes.heads, sizes.layers, norm_first=False, attention=attention)
+
+    def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "tokens width"]:
+        """Encodes; all tokens, one sequence behind the other."""
+        x = self.norm(self.embedding(tokens) + self.position(tokens.shape[1]))
+        return self.encoder(x).flatten(0, 1)
 
 
 class Greedy(nn.Module):

@@ -125,3 +125,35 @@ class PublishedBERT(nn.Module):
         """Encodes; the real tokens, one sequence behind the other."""
         states = self.model(input_ids=tokens, attention_mask=(~padding).long()).last_hidden_state
         return states[~padding]
+
+
+class PublishedLongformerModel(nn.Module):
+    """transformers' `LongformerModel`, without its pooler, dropout and global tokens.
+
+    Args:
+        sizes: The model's sizes.
+        window: Width of the window, half of it on each side of a token.
+    """
+
+    def __init__(self, sizes: Sizes, *, window: int) -> None:
+        super().__init__()
+        from transformers import LongformerConfig, LongformerModel
+
+        config = LongformerConfig(
+            vocab_size=sizes.vocab_size,
+            hidden_size=sizes.width,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            intermediate_size=4 * sizes.width,
+            max_position_embeddings=sizes.block_size + 2,  # it counts positions from two on
+            attention_window=window,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.model = LongformerModel(config, add_pooling_layer=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Encodes; all tokens, one sequence behind the other."""
+        everything = torch.ones_like(tokens)
+        states = self.model(input_ids=tokens, attention_mask=everything).last_hidden_state
+        return states.flatten(0, 1)

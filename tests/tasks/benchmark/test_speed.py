@@ -26,7 +26,9 @@ from tasks.memory import keep_freed_memory
 
 SLOW = ("decoding1", "decoding8", "epoch", "epoch_uniform", "whisper")
 """With the counter they take up to a minute; their small cases have the same products."""
-ALL_CASES = [case for cases in CASES.values() for case in cases() if case.name not in SLOW]
+BLOCKS = ("longformer", "test_longformer")
+"""Both sides compute whole blocks, which have more pairs than the window: the floor is less than either computes."""
+ALL_CASES = [case for cases in CASES.values() for case in cases() if case.name not in SLOW + BLOCKS]
 
 TINY = CASES["vit"]()[-1]
 
@@ -108,6 +110,42 @@ def test_the_floor_computes_its_products(mode: str):
     with FlopCounterMode(display=False) as counter:
         floor_of(mode, TINY.products)()
     assert counter.get_total_flops() == sum(product.flops(mode) for product in TINY.products)
+
+
+def test_longformer_is_the_same_function_as_its_peer_and_computes_more_than_the_floor():
+    (case,) = [case for case in CASES["core"]() if case.name == "test_longformer"]
+    ours, peer = case.ours().eval(), case.peer().eval()
+    for parameter in peer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    theirs = peer.model.state_dict()
+    mine = {
+        "embedding.weight": theirs["embeddings.word_embeddings.weight"],
+        "position.weight": theirs["embeddings.position_embeddings.weight"][2:],
+    }
+    mine |= {f"norm.{part}": theirs[f"embeddings.LayerNorm.{part}"] for part in ("weight", "bias")}
+    # The type of every token is 0.
+    mine["embedding.weight"] = mine["embedding.weight"] + theirs["embeddings.token_type_embeddings.weight"][0]
+    names = {
+        "attention.out_proj": "attention.output.dense",
+        "attention_residual.norm": "attention.output.LayerNorm",
+        "feedforward.linear1": "intermediate.dense",
+        "feedforward.linear2": "output.dense",
+        "feedforward_residual.norm": "output.LayerNorm",
+    }
+    projections = [f"attention.self.{name}" for name in ("query", "key", "value")]
+    for part in ("weight", "bias"):
+        for own, published in names.items():
+            mine[f"encoder.layers.0.{own}.{part}"] = theirs[f"encoder.layer.0.{published}.{part}"]
+        together = [theirs[f"encoder.layer.0.{name}.{part}"] for name in projections]
+        mine[f"encoder.layers.0.attention.in_proj.{part}"] = torch.cat(together)
+    ours.load_state_dict(mine)
+    inputs, _ = case.batch()
+    torch.testing.assert_close(ours(*inputs), peer(*inputs), atol=1e-4, rtol=1e-4)
+    floor = sum(product.flops("inference") for product in case.products)
+    for network in (ours, peer):
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+            network.requires_grad_(False)(*inputs)
+        assert counter.get_total_flops() >= floor
 
 
 def test_flops_by_hand():
