@@ -147,7 +147,12 @@ function showTip(made, lines) {
   made.classList.add("shown");
   tip.replaceChildren(...lines.map((line, n) => Object.assign(document.createElement(n ? "span" : "strong"), { textContent: line })));
   tip.hidden = false;
-  const mark = made.querySelector(".hit").getBoundingClientRect(), box = tip.getBoundingClientRect();
+  placeTip();
+}
+
+function placeTip() {
+  if (!shown) return;
+  const mark = shown.querySelector(".hit").getBoundingClientRect(), box = tip.getBoundingClientRect();
   const left = Math.min(Math.max(mark.left + mark.width / 2 - box.width / 2, 8), document.documentElement.clientWidth - box.width - 8);
   const above = mark.top - box.height - 6;
   tip.style.left = `${left}px`;
@@ -162,4 +167,4 @@ function hideTip() {
 
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
 document.addEventListener("pointerdown", (event) => event.target.closest("svg[role=group]") || hideTip());
-window.addEventListener("scroll", () => shown && hideTip(), { passive: true });
+window.addEventListener("scroll", placeTip, { passive: true });
