@@ -11,8 +11,10 @@ Report = Mapping[str, Any]
 Entry = Mapping[str, Any]
 Cell = Mapping[str, Any]
 
-NONE = "–"
+NONE = "\N{EN DASH}"
 """Stands where there is no number."""
+
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 RATES = ("accuracy", "accuracy_top5", "wer", "cer")
 """Metrics that are shares of a whole and written in percent."""
@@ -144,7 +146,7 @@ class Measure:
         if self.share is None or ratio is None or cell["attention"] == "full":
             return ""
         text = f"{ratio:.2f}"
-        return "" if self.best is None and text == "1.00" else f"{text}× {self.share[1]}"
+        return "" if self.best is None and text == "1.00" else f"{text}{TIMES} {self.share[1]}"
 
 
 PARAMETERS = Measure("parameters", "", ("parameters",), best=None, share=(("parameters_to_full",), "as many"))

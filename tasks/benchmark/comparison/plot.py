@@ -18,10 +18,8 @@ from tasks.benchmark.measure import MEBIBYTE
 
 def as_pngs(report: Report) -> dict[str, bytes]:
     """Draws `quality_TASK.png`, a row of panels an entry, and `scaling.png`; leaves out what has no number yet."""
-    drawn = [
-        (entry, [cell for cell in cells if number(cell, "quality", "mean") is not None])
-        for entry, cells in groups(report)
-    ]
+    known = [cell for cell in report["cells"] if number(cell, "quality", "mean") is not None]
+    drawn = groups({**report, "cells": known})
     pictures = {}
     for task in dict.fromkeys(entry["task"] for entry in report["entries"]):
         own = [(entry, cells) for entry, cells in drawn if entry["task"] == task and cells]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from tasks.benchmark import report as tables
 from tasks.benchmark.comparison.numbers import (
     MEASURES,
+    TIMES,
     Cell,
     Entry,
     Quality,
@@ -144,8 +145,8 @@ def _baseline(entry: Entry, cells: Sequence[Cell]) -> str:
 def _origin(report: Report) -> list[str]:
     machine = ", ".join(f"{name} {value}" for name, value in (report.get("machine") or {}).items())
     return [
-        "mean ± standard deviation over the seeds; times are medians; best of a column in bold; × is against full "
-        "attention",
+        "mean ± standard deviation over the seeds; times are medians; the best of a column in bold; "
+        f"{TIMES}: against full attention, times inside the same rounds",
         _plain(f"{machine}; commit {report.get('commit')}; {report.get('date')}"),
         _plain(f"`{' '.join(report.get('command') or ())}`"),
     ]

@@ -85,7 +85,7 @@ function frame(host, { x, y, height, top = 10, label }) {
   draw(svg, "text", { class: "axis-title", x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, x.title);
   const middle = (top + bottom) / 2;
   draw(svg, "text", { class: "axis-title", transform: `translate(11 ${middle}) rotate(-90)`, "text-anchor": "middle" }, y.title);
-  return { svg, at, left, right, top, bottom };
+  return { svg, at, left, right, top, bottom, points: [] };
 }
 
 /* A mechanism's mark with its bars. `lines` are the tooltip's: the first is its title. */
@@ -102,18 +102,32 @@ function point(chart, mark, [x, lowX, highX], [y, lowY, highY], lines) {
   const made = draw(svg, "g", { class: "point", transform: `translate(${px} ${py})`, role: "img", tabindex: -1, "aria-label": lines.join(". ") });
   draw(made, "path", { class: "shape", d: data.marks[mark], style: `fill:${colour}` });
   draw(made, "circle", { class: "hit", r: 12 });
-  made.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && showTip(made, lines));
-  made.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && document.activeElement !== made && hideTip());
   made.addEventListener("focus", () => showTip(made, lines));
   made.addEventListener("blur", hideTip);
-  made.addEventListener("click", () => showTip(made, lines));
-  return made;
+  chart.points.push({ made, lines, x: px, y: py });
+}
+
+/* The point that is nearest to the mouse or the finger: points lie over each other, and each can be read. */
+function pointable(chart) {
+  const near = (event) => {
+    const box = chart.svg.getBoundingClientRect(), [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const far = (each) => Math.hypot(each.x - x, each.y - y);
+    const best = chart.points.reduce((one, other) => (far(other) < far(one) ? other : one));
+    return far(best) < 24 ? best : null;
+  };
+  const show = (event) => {
+    const best = near(event);
+    if (!best) hideTip();
+    else if (best.made !== shown) showTip(best.made, best.lines);
+  };
+  chart.svg.addEventListener("pointermove", (event) => event.pointerType === "mouse" && show(event));
+  chart.svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hideTip());
+  chart.svg.addEventListener("click", show);
 }
 
 /* One stop of the tab key a chart; the arrow keys go from point to point, from left to right. */
 function walkable(chart) {
-  const left = (each) => each.transform.baseVal[0].matrix.e;
-  const points = [...chart.svg.querySelectorAll(".point")].sort((a, b) => left(a) - left(b));
+  const points = chart.points.toSorted((a, b) => a.x - b.x).map((each) => each.made);
   points[0]?.setAttribute("tabindex", 0);
   chart.svg.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -133,7 +147,12 @@ function showTip(made, lines) {
   made.classList.add("shown");
   tip.replaceChildren(...lines.map((line, n) => Object.assign(document.createElement(n ? "span" : "strong"), { textContent: line })));
   tip.hidden = false;
-  const mark = made.querySelector(".hit").getBoundingClientRect(), box = tip.getBoundingClientRect();
+  placeTip();
+}
+
+function placeTip() {
+  if (!shown) return;
+  const mark = shown.querySelector(".hit").getBoundingClientRect(), box = tip.getBoundingClientRect();
   const left = Math.min(Math.max(mark.left + mark.width / 2 - box.width / 2, 8), document.documentElement.clientWidth - box.width - 8);
   const above = mark.top - box.height - 6;
   tip.style.left = `${left}px`;
@@ -147,5 +166,5 @@ function hideTip() {
 }
 
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
-document.addEventListener("pointerdown", (event) => event.target.closest(".point") !== shown && hideTip());
-window.addEventListener("scroll", () => shown && hideTip(), { passive: true });
+document.addEventListener("pointerdown", (event) => event.target.closest("svg[role=group]") || hideTip());
+window.addEventListener("scroll", placeTip, { passive: true });

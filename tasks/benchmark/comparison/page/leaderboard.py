@@ -33,10 +33,7 @@ def leaderboard(report: Report, marks: Mapping[str, Mark]) -> Markup:
     heads = [
         _head("Attention", "", "text"),
         _head("Quality", "mean ± std", "number"),
-        *(
-            _head(measure.title.capitalize() if measure.title != "FLOPs" else "FLOPs", measure.unit, "number")
-            for measure in MEASURES
-        ),
+        *(_head(measure.title[0].upper() + measure.title[1:], measure.unit, "number") for measure in MEASURES),
         _head("Against full", "wins less losses", "number"),
     ]
     bodies = [_body(entry, cells, marks, len(heads)) for entry, cells in groups(report)]
@@ -80,18 +77,12 @@ def _row(
     entry: Entry, cells: Sequence[Cell], cell: Cell, marks: Mapping[str, Mark], best: Sequence[set[str]]
 ) -> Markup:
     name, quality = cell["attention"], Quality.of(entry, cells)
-    link = element("a", name, href=f"#{anchor(cell)}")
+    named = element("span", drawn(marks[name]), element("a", name, href=f"#{anchor(cell)}"), class_="name")
     settings = ", ".join(f"{key} {value}" for key, value in (cell.get("settings") or {}).items())
     count = seeds(cell) if number(cell, "quality", "mean") is not None else None
     return element(
         "tr",
-        element(
-            "th",
-            element("span", drawn(marks[name]), link, class_="name"),
-            _small(settings),
-            scope="row",
-            data_value=name,
-        ),
+        element("th", named, _small(settings), scope="row", data_value=name),
         _number(number(cell, "quality", "mean"), quality.summary(cell), count, name in best[0]),
         *(
             _number(_value(measure, cell), measure.text(cell), measure.share_text(cell), name in winners)
@@ -109,13 +100,8 @@ def _value(measure: Measure, cell: Cell) -> float | None:
 
 def _number(value: float | None, text: str, below: str | None, is_best: bool) -> Markup:
     shown = element("strong", BEST, text) if is_best else text
-    return element(
-        "td",
-        shown,
-        _small(below),
-        class_="number best" if is_best else "number",
-        data_value="" if value is None else value,
-    )
+    kind = "number best" if is_best else "number"
+    return element("td", shown, _small(below), class_=kind, data_value="" if value is None else value)
 
 
 def _verdict(cell: Cell) -> Markup:
@@ -133,13 +119,11 @@ def _verdict(cell: Cell) -> Markup:
 
 def chip(what: str, word: str) -> Markup:
     """One word of a verdict; a sign says what its colour says."""
-    kind, sign = (
-        ("gain", "+")
-        if word in GAINS
-        else ("loss", "−")
-        if word in LOSSES
-        else ("even", "?" if word == "unknown" else "=")
-    )
+    kind, sign = "even", "?" if word == "unknown" else "="
+    if word in GAINS:
+        kind, sign = "gain", "+"
+    if word in LOSSES:
+        kind, sign = "loss", "\N{MINUS SIGN}"
     said = word if word in ("faster", "slower") else f"{what} {word}" if word == "unknown" else f"{word} {what}"
     return element("span", element("b", sign, aria_hidden="true"), f" {said}", class_=f"chip {kind}")
 

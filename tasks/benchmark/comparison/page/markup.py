@@ -2,7 +2,10 @@
 
 import html
 import json
-from typing import Any
+from collections.abc import Iterable
+
+_VOID = ("input",)
+"""Elements that have no end."""
 
 
 class Markup(str):
@@ -17,7 +20,7 @@ def element(name: str, /, *content: str | None, **attributes: object) -> Markup:
     Args:
         name: The element's name.
         content: Texts, which are escaped, and `Markup`, which is not; None is left out.
-        attributes: By name, with `_` for `-` and without one at the end; None and False are left out, True has no value.
+        attributes: By name, with `_` for `-` and none at the end; None and False are left out, True has no value.
 
     >>> element("td", "a < b", class_="number", data_value=None)
     '<td class="number">a &lt; b</td>'
@@ -27,10 +30,11 @@ def element(name: str, /, *content: str | None, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None and value is not False
     )
-    return Markup(f"<{name}{said}>{join(content)}</{name}>")
+    end = "" if name in _VOID else f"</{name}>"
+    return Markup(f"<{name}{said}>{join(content)}{end}")
 
 
-def join(parts: Any) -> Markup:
+def join(parts: Iterable[str | None]) -> Markup:
     """Parts after each other, texts escaped."""
     return Markup(
         "".join(part if isinstance(part, Markup) else html.escape(part) for part in parts if part is not None)

@@ -47,6 +47,7 @@ function drawQuality(panel, host, remark) {
     point(chart, each.mark, each.costs[key], each.quality, [each.name, each.qualityText, each.costTexts[key], each.trouble].filter(Boolean));
   }
   walkable(chart);
+  pointable(chart);
 }
 
 for (const panel of data.panels) {
@@ -90,6 +91,7 @@ function drawScaling(what, host) {
     }
   }
   walkable(chart);
+  pointable(chart);
 }
 
 /* A crossover: its text over the chart, a line down from it to the length, a ring on the curve. */
@@ -160,5 +162,5 @@ function open() {
 window.addEventListener("hashchange", open);
 if (location.hash) open();
 
-for (const each of document.querySelectorAll(".needs-script")) each.hidden = false;
+for (const each of document.querySelectorAll(".needs-script, .without-script")) each.hidden = each.matches(".without-script");
 filter();

@@ -6,16 +6,11 @@ from string import Template
 from tasks.benchmark.comparison.marks import Mark, marks_of
 from tasks.benchmark.comparison.numbers import COSTS, Report
 from tasks.benchmark.comparison.page.charts import chart_data
-from tasks.benchmark.comparison.page.details import (
-    cells_section,
-    losses_section,
-    origin_section,
-    radios,
-    scaling_section,
-)
 from tasks.benchmark.comparison.page.leaderboard import leaderboard
 from tasks.benchmark.comparison.page.markup import Markup, as_script, element, join
-from tasks.benchmark.comparison.page.symbols import count, drawn
+from tasks.benchmark.comparison.page.runs import cells_section
+from tasks.benchmark.comparison.page.sections import losses_section, origin_section, scaling_section
+from tasks.benchmark.comparison.page.symbols import count, drawn, radios
 
 _FOLDER = Path(__file__).parent
 _BAD = ("failed", "missing")

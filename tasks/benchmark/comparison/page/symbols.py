@@ -1,5 +1,7 @@
 """Small pieces that several parts of the page share."""
 
+from collections.abc import Mapping
+
 from tasks.benchmark.comparison.marks import Mark
 from tasks.benchmark.comparison.numbers import Cell, Entry
 from tasks.benchmark.comparison.page.markup import Markup, element
@@ -29,3 +31,24 @@ def count(number: int, word: str) -> str:
     ('1 seed', '3 seeds')
     """
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def radios(name: str, title: str, options: Mapping[str, str]) -> Markup:
+    """A choice of one; the first is chosen."""
+    buttons = [
+        element(
+            "label",
+            element("input", type="radio", name=name, value=value, checked=number == 0, autocomplete="off"),
+            element("span", text),
+        )
+        for number, (value, text) in enumerate(options.items())
+    ]
+    return element("fieldset", element("legend", title), *buttons, class_="choice")
+
+
+def command(text: str | None) -> Markup | None:
+    """A command that can be copied."""
+    if not text:
+        return None
+    button = element("button", "Copy", type="button", class_="copy", hidden=True)
+    return element("div", element("pre", element("code", text), tabindex="0"), button, class_="command")
