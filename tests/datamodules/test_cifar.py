@@ -15,7 +15,14 @@ def write(folder, name, content):
     return [name, hashlib.md5(data).hexdigest()]
 
 
-def fake(monkeypatch, root, source, files, *, label_key, names_key, names):
+def speckle(labels, random):
+    """Noise, (n, 3072); the first red pixel tells the class."""
+    pixels = random.integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+    pixels[:, 0] = labels
+    return pixels
+
+
+def fake(monkeypatch, root, source, files, *, label_key, names_key, names, draw=speckle):
     """Writes 100 pictures of each class to train and 10 to test, in the public layout with its checksums."""
     folder = root / source.base_folder
     folder.mkdir(parents=True)
@@ -23,9 +30,7 @@ def fake(monkeypatch, root, source, files, *, label_key, names_key, names):
 
     def batch(count):
         labels = np.arange(count) % len(names)
-        pixels = random.integers(0, 256, (count, 3072), dtype=np.uint8)
-        pixels[:, 0] = labels  # the first red pixel tells the class
-        return {"data": pixels, label_key: labels.tolist()}
+        return {"data": draw(labels, random), label_key: labels.tolist()}
 
     train = [write(folder, name, batch(100 * len(names) // len(files))) for name in files]
     monkeypatch.setattr(source, "train_list", train)
