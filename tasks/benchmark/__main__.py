@@ -1,4 +1,4 @@
-"""`python -m tasks.benchmark speed --task vit` and `python -m tasks.benchmark attention`."""
+"""`python -m tasks.benchmark run | speed | attention`."""
 
 import sys
 from collections.abc import Sequence
@@ -29,12 +29,24 @@ def _run(args: Sequence[str], command: str, **options: Any) -> Path:
         from tasks.benchmark.speed.run import run_speed
 
         return run_speed(**options)
+    if command == "run":
+        return _compare(args, **options)
     from tasks.benchmark.attention.plan import Plan
 
     plan = Plan(**options)
     from tasks.benchmark.attention.run import run_attention
 
     return run_attention(plan, args)
+
+
+def _compare(args: Sequence[str], output: Path, resume: Path | None = None, **options: Any) -> Path:
+    others = [arg for arg in args[1:] if arg.startswith("--") and not arg.startswith("--resume")]
+    if resume is not None and others:
+        raise UsageError(f"--resume {resume} goes on by that run's own options; leave {others[0]} out")
+    from tasks.benchmark.comparison.plan import Plan
+    from tasks.benchmark.comparison.run import run_comparison
+
+    return run_comparison(Plan.of(**options), output, resume, args)
 
 
 def _fail(message: object, code: int) -> int:

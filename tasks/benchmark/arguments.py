@@ -2,10 +2,12 @@
 
 import argparse
 import difflib
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tasks.benchmark.attention.plan import ATTENTIONS, CAUSAL
+from tasks.benchmark.comparison.plan import EXPERIMENTS, MECHANISMS, TASKS
 from tasks.errors import UsageError
 
 
@@ -19,6 +21,8 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(prog="python -m tasks.benchmark", description="Compares the core with its peers.")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shown = argparse.ArgumentDefaultsHelpFormatter
+    summary = "every task with every attention: quality and cost at equal parameters, steps and data"
+    _add_run(commands.add_parser("run", help=summary, description=summary, formatter_class=shown))
     summary = "train step and inference beside a peer's, at equal sizes"
     _add_speed(commands.add_parser("speed", help=summary, description=summary, formatter_class=shown))
     summary = "time and memory of every attention mechanism against length, forward and backward"
@@ -30,6 +34,36 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
     speed.add_argument("--task", required=True, help="whose networks: vit, core, detr, asr, forecast")
     speed.add_argument("--size", default="all", help="one of the task's sizes, or all")
     _add_measuring(speed, processes=3, rounds=7, seconds=0.5)
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--data", choices=tuple(EXPERIMENTS), default="embedded", help="which data the tasks learn from")
+    run.add_argument("--inputs", choices=("default", "long", "all"), default="all", help="which inputs")
+    run.add_argument("--tasks", type=_tasks, default=",".join(TASKS), help="names, comma-separated")
+    run.add_argument(
+        "--attentions",
+        type=_mechanisms,
+        default=",".join(MECHANISMS),
+        help="names, comma-separated; a class of your own as module.Class",
+    )
+    _add_optional(run, "--data-root", str, "folder of the canonical data (default: $ONECORE_DATA, or else data)")
+    _add_trainings(run)
+    run.add_argument("--threads", type=_positive, default=2, help="threads of torch where time is measured")
+    _add_optional(run, "--processes", _positive, "fresh processes for each measurement (default: 3, quick 1)")
+    _add_optional(run, "--rounds", _positive, "rounds in each process (default: 7, quick 3)")
+
+
+def _add_trainings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quick", action="store_true", help="little training and measuring, to see that all works")
+    _add_optional(command, "--seeds", _positive, "trainings of each kind (default: 3, quick 1)")
+    command.add_argument("--jobs", type=_positive, default=2, help="trainings at once, of one thread each")
+    command.add_argument("--output", type=Path, default=Path("runs"), help="where run folders stand")
+    _add_optional(command, "--resume", Path, "folder of a run to go on with, by its own options")
+
+
+def _add_optional(command: argparse.ArgumentParser, name: str, kind: Callable[[str], Any], text: str) -> None:
+    """An argument that is absent where it is not given."""
+    command.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text)
 
 
 def _add_attention(attention: argparse.ArgumentParser) -> None:
@@ -86,13 +120,29 @@ def _lengths(text: str) -> tuple[int, ...]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = dict.fromkeys(part.strip() for part in text.split(","))
-    for name in names:
-        if name not in ATTENTIONS:
-            near = difflib.get_close_matches(name, ATTENTIONS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ATTENTIONS)}"
-            raise argparse.ArgumentTypeError(f"{name!r} is no attention; {hint}")
-    return tuple(names)
+    return _known(text, ATTENTIONS, "attention")
+
+
+def _tasks(text: str) -> tuple[str, ...]:
+    return _known(text, TASKS, "task with experiments")
+
+
+def _mechanisms(text: str) -> tuple[str, ...]:
+    own = [name for name in _parts(text) if "." in name]
+    return (*_known(",".join(name for name in _parts(text) if name not in own), MECHANISMS, "attention"), *own)
+
+
+def _parts(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+def _known(text: str, known: Collection[str], what: str) -> tuple[str, ...]:
+    for name in _parts(text):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise argparse.ArgumentTypeError(f"{name!r} is no {what}; {hint}")
+    return tuple(_parts(text))
 
 
 def _seconds(text: str) -> float:
