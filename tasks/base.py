@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tasks.errors import TaskError
-from tasks.optim import OptimizerFactory, build_optimizer, freeze_parts
+from tasks.optim import OptimizerFactory, build_optimizer, freeze_parts, rest_frozen_parts
 from tasks.schedules import WarmupCosine
 
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler]
@@ -31,7 +31,8 @@ class TaskModule(LightningModule):
         schedule: Makes the schedule of the learning rate, by step, from the optimiser and the number of steps.
         layer_decay: Ratio of the learning rates of a layer and the next; 1 = all learn alike.
         lr_scale: Factors of the learning rate of parts of the network, as `{backbone: 0.1}`.
-        freeze: Names of parts of the network that are not trained, as `encoder`.
+        freeze: Names of parts of the network that are not trained, as `encoder`; they work as in evaluation, without
+            dropout and by the statistics that a batch norm has.
         ema_decay: Decay of the exponential moving average of the weights, which is then what is validated, saved
             and used; 0 = no averaging.
         monitor: The metric that decides which checkpoint is the best.
@@ -80,6 +81,12 @@ class TaskModule(LightningModule):
         self.monitor = monitor
         self.monitor_mode = monitor_mode
         freeze_parts(network, freeze or [])
+        rest_frozen_parts(network)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        rest_frozen_parts(self.network)
+        return self
 
     def metric_names(self) -> list[str]:
         """The metrics of validation that `monitor` can name."""

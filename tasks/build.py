@@ -1,11 +1,31 @@
 """From a configuration to a network and its module; the parser that both the command line and checkpoints use."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pytorch_lightning.cli import LightningArgumentParser
 
 from tasks.base import TaskModule
 from tasks.errors import UsageError
+from tasks.optim import freeze_parts
+
+
+@dataclass(frozen=True)
+class EncoderStart:
+    """Where the core's encoder of any network starts, and whether it learns: two arguments beside the network's own.
+
+    Args:
+        encoder_from: The run, or the checkpoint of ours, of whichever task, whose encoder this one starts as: a run's
+            folder (its best.ckpt, else last.ckpt) or a file. Its arguments must be those of the run, but for dropout,
+            stochastic depth and what remembers activations; its attention may be another one, if that has the same
+            parameters. The rest of the network starts afresh (Lu et al. 2021).
+        freeze_encoder: Keeps the encoder as it starts, be that random, `encoder_from` or `pretrained`: none of it is
+            trained, its norms included, and it works as in evaluation, without dropout and by the statistics that a
+            batch norm has.
+    """
+
+    encoder_from: str | None = None
+    freeze_encoder: bool = False
 
 
 class TaskParser(LightningArgumentParser):
@@ -18,10 +38,31 @@ class TaskParser(LightningArgumentParser):
         """Raises where the parent prints and leaves the process."""
         raise UsageError(message) from ex
 
+    def instantiate_classes(self, cfg: Any, **kwargs: Any) -> Any:
+        """Makes what is configured; of `EncoderStart`, which no network's own class takes, only the freezing is done.
+
+        The weights of `encoder_from` are loaded where a run starts (`tasks.transfer`), and never for a checkpoint.
+        """
+        if "model.encoder_from" not in cfg:
+            return super().instantiate_classes(cfg, **kwargs)
+        cfg = cfg.clone()
+        start = EncoderStart(**{field.name: cfg["model"].pop(field.name) for field in fields(EncoderStart)})
+        if start.encoder_from and cfg["model"].get("pretrained"):
+            raise UsageError(
+                f"--model.encoder_from={start.encoder_from} and --model.pretrained={cfg['model']['pretrained']} both "
+                "say what the encoder starts as: leave one of them out"
+            )
+        made = super().instantiate_classes(cfg, **kwargs)
+        if start.freeze_encoder:
+            freeze_parts(made["model"], ["encoder"])
+        return made
+
 
 def add_model_arguments(parser: LightningArgumentParser, module_class: type[TaskModule]) -> None:
-    """Adds `model.*`, the network's arguments, and `training.*`, the module's."""
+    """Adds `model.*`, the network's arguments and those of `EncoderStart`, and `training.*`, the module's."""
     parser.add_class_arguments(module_class.network_class, "model", sub_configs=True)
+    for field in fields(EncoderStart):
+        parser.add_argument(f"--model.{field.name}", type=field.type, default=field.default)
     parser.add_class_arguments(module_class, "training", skip={"network", "facts"}, instantiate=False, sub_configs=True)
 
 
@@ -46,6 +87,6 @@ def without_pretrained(config: Any) -> Any:
         return config
     nothing = {bool: False, str: None}
     return {
-        name: nothing.get(type(value), value) if name == "pretrained" else without_pretrained(value)
+        name: nothing.get(type(value), value) if name in ("pretrained", "encoder_from") else without_pretrained(value)
         for name, value in config.items()
     }

@@ -5,11 +5,13 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
+from torch import Tensor
 
 from tasks.errors import Interrupted, UsageError
 
@@ -67,6 +69,24 @@ class LastCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             trainer.save_checkpoint(self.path)
+
+
+class MovingAverage(WeightAveraging):
+    """The exponential moving average of the weights, taken in after each step.
+
+    Lightning's `EMAWeightAveraging` computes `decay * average + (1 - decay) * weight`, which rounds: weights that are
+    frozen, or a frozen norm's counter, would drift. Here what does not move is its own average, to the last bit.
+
+    Args:
+        decay: Share of the average so far.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(avg_fn=partial(_move, share=1 - decay))
+
+
+def _move(average: Tensor, weight: Tensor, num_averaged: Tensor, *, share: float) -> Tensor:  # noqa: ARG001 - as torch calls it
+    return average + share * (weight - average)
 
 
 def check_monitors(callbacks: Iterable[Callback], monitor: str, known: list[str]) -> None:

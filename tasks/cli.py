@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import yaml
 from pytorch_lightning import LightningDataModule, Trainer
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, RichModelSummary, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichModelSummary, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
@@ -27,12 +27,13 @@ import core.attention  # noqa: F401  their short names are known where they are 
 import datamodules  # noqa: F401
 from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
-from tasks.callbacks import BestCheckpoint, LastCheckpoint, StopCleanly, check_monitors
+from tasks.callbacks import BestCheckpoint, LastCheckpoint, MovingAverage, StopCleanly, check_monitors
 from tasks.checkpoint import check_shapes, read_checkpoint
 from tasks.errors import TaskError, UsageError, first_line
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
 from tasks.run import make_run_folder, write_whole
+from tasks.transfer import keep_encoder, take_encoder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEEPS_A_RUN = ("fit", "validate", "test")
@@ -150,6 +151,10 @@ class TaskCLI(LightningCLI):
         self.datamodule = init["data"]
         facts = self._facts(command)
         resolved = self._resolve(parser, config, facts)
+        if self.checkpoint is None:
+            take_encoder(init["model"], resolved["model"])
+        else:
+            keep_encoder(resolved["model"], self.checkpoint["onecore"]["config"]["model"], resumes=command == "fit")
         self.model = self.module_class(init["model"], facts=facts, **init["training"])
         self.model.config = resolved
         check_monitors(init["trainer"]["callbacks"] or [], self.model.monitor, self.model.metric_names())
@@ -202,7 +207,7 @@ class TaskCLI(LightningCLI):
             last = folder / "checkpoints" / "last.ckpt"
             resume = f"python -m tasks.{self.module_class.task} fit --ckpt_path {last}"
             if self.model.ema_decay > 0:
-                callbacks.append(EMAWeightAveraging(decay=self.model.ema_decay))
+                callbacks.append(MovingAverage(self.model.ema_decay))
             callbacks.append(StopCleanly(last, resume))  # after the average has taken the step in
             if not given["fast_dev_run"] and given["enable_checkpointing"] is not False:
                 callbacks.append(BestCheckpoint(last.parent, self.model.monitor, self.model.monitor_mode))
@@ -293,7 +298,12 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
     keep_freed_memory()
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in ("does not have many workers", "Experiment logs directory", "TensorBoardLogger|LeafSpec"):
+    for message in (
+        "does not have many workers",
+        "Experiment logs directory",
+        "TensorBoardLogger|LeafSpec",
+        "in eval mode",
+    ):
         warnings.filterwarnings("ignore", message=f".*({message}).*")
     ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
     ours.setLevel(logging.INFO)

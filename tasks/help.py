@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import docstring_parser
 import yaml
 
 from tasks.base import TaskModule
+from tasks.build import EncoderStart
 
 TASKS = {
     "asr": ("tasks.asr.module.ASRModule", "asr/sentences.yaml"),
@@ -63,7 +65,7 @@ def help_texts(task: str) -> dict[str, str]:
         else:
             lines += ["", "What is not given is as in the checkpoint; what is given wins over it."]
         skip = set(module_class.links) if command == "fit" else set()
-        lines += ["", *_group("model", module_class.network_class, config["model"], skip)]
+        lines += ["", *_group("model", module_class.network_class, config["model"], skip, EncoderStart)]
         lines += ["", *_group("training", module_class, config["training"], {"network", "facts"})]
         texts[command] = "\n".join([*lines, *about_data, "", _TRAINER])
     if task in CHECKS_DATA:
@@ -137,8 +139,8 @@ def _own_arguments(function: Callable[..., Any]) -> dict[str, str]:
     return arguments
 
 
-def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str]) -> list[str]:
-    """A class's arguments, and those of the classes that its arguments hold."""
+def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str], *beside: type) -> list[str]:
+    """A class's arguments and those of other classes beside it, and those of the classes that its arguments hold."""
     if cls.__module__.split(".")[0] not in ("core", "tasks", "datamodules"):
         given = ", ".join(f"{name}={_show(value)}" for name, value in values.items())
         return [
@@ -147,7 +149,7 @@ def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str]) -> li
         ]
     lines = [f"{prefix}: {_summary(cls)} ({cls.__name__})"]
     nested: list[str] = []
-    for name, annotation, default, text in _parameters(cls):
+    for name, annotation, default, text in chain.from_iterable(map(_parameters, (cls, *beside))):
         if name in skip:
             continue
         value = values.get(name, default)

@@ -32,6 +32,17 @@ def freeze_parts(model: nn.Module, prefixes: list[str]) -> None:
         raise ValueError(f"freeze={prefixes} leaves nothing to train")
 
 
+def rest_frozen_parts(model: nn.Module) -> None:
+    """Puts every module of which nothing is trained into evaluation, so that it stays the function that it is.
+
+    It then drops nothing, and a batch norm in it neither sees nor keeps the statistics of a batch.
+    """
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+
+
 def layer_of(name: str, num_layers: int) -> int:
     """The depth of a parameter: 0 for the embeddings, 1 to `num_layers` in the encoder, then what follows it."""
     match = re.match(r"encoder\.layers\.(\d+)\.", name)

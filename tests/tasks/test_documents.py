@@ -178,6 +178,8 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
         small.append("--data.batch_size=4")
     if any("pretrained" in arg for arg in args):
         small = [flag for flag in small if not flag.startswith("--model.")]
+    if any("encoder_from=runs/asr" in arg for arg in args):
+        small += ["--model.encoder.num_heads=4", *(flag for flag in SMALL_ASR if flag.startswith("--model.encoder."))]
     assert vit([*args, *small]) == 0, capsys.readouterr().err
 
 
