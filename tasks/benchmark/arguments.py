@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks.benchmark.attention.plan import ATTENTIONS, CAUSAL
-from tasks.benchmark.comparison.plan import EXPERIMENTS, MECHANISMS, TASKS
+from tasks.benchmark.comparison.experiments import EXPERIMENTS, MECHANISMS, TASKS
 from tasks.errors import UsageError
 
 

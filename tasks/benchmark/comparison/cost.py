@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.base import TaskModule
-from tasks.benchmark.comparison.plan import Experiment, class_of
+from tasks.benchmark.comparison.experiments import Experiment, class_of
 from tasks.benchmark.measure import MEBIBYTE, interleave, peak_memory, prepare
 from tasks.build import build
 from tasks.cli import TaskCLI

@@ -11,7 +11,8 @@ from tasks.benchmark.attention.limits import available_memory
 from tasks.benchmark.attention.points import measure_point
 from tasks.benchmark.attention.rows import Row, rows_of
 from tasks.benchmark.attention.summary import summarise
-from tasks.benchmark.comparison.plan import MECHANISMS, REFERENCE, Plan
+from tasks.benchmark.comparison.experiments import MECHANISMS, REFERENCE
+from tasks.benchmark.comparison.plan import Plan
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 

@@ -1,185 +1,14 @@
 """What `python -m tasks.benchmark run` trains and measures; imports nothing heavy."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.benchmark.comparison import experiments
+from tasks.benchmark.comparison.experiments import Experiment
 from tasks.benchmark.trainings import Training
 from tasks.errors import UsageError
-
-MECHANISMS = {
-    "full": "FullAttention",
-    "sparse": "SparseAttention",
-    "linear": "LinearAttention",
-    "longformer": "LongformerAttention",
-}
-REFERENCE = "full"
-_CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-Settings = Mapping[str, Mapping[str, int]]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A task's experiment, in which the encoder's attention is swapped.
-
-    Attributes:
-        name: Names it on the page and in folders.
-        task: The task.
-        inputs: `default` or `long`.
-        title: Says in a few words what a sample is.
-        config: The experiment, a path below `configs`.
-        metric: What is compared, of the test part.
-        label: What the metric is called.
-        higher_is_better: Whether more of it is better.
-        baseline: What a network that has learnt nothing reaches, by name: a figure, or the metric that has it.
-        epochs: How many the benchmark trains.
-        quick_epochs: How many with `--quick`; 0 = it is measured but not trained.
-        seconds: Of a training of so many epochs on one core, about.
-        settings: Arguments of the mechanisms that have to fit the length.
-        root: Folder of its data, below the root of all; None = they come with a package or are made.
-    """
-
-    name: str
-    task: str
-    inputs: str
-    title: str
-    config: str
-    metric: str
-    label: str
-    higher_is_better: bool
-    baseline: tuple[str, float | str]
-    epochs: int
-    quick_epochs: int
-    seconds: float
-    settings: Settings
-    root: str | None = None
-
-    def attention_args(self, attention: str) -> tuple[str, ...]:
-        """The arguments that put a mechanism into the encoder."""
-        flag = "--model.encoder.attention"
-        settings = self.settings.get(attention, {})
-        return (f"{flag}={class_of(attention)}", *(f"{flag}.{name}={value}" for name, value in settings.items()))
-
-    def args(self, attention: str, *, epochs: int, data_root: Path) -> tuple[str, ...]:
-        """What follows `fit`: validation only at the end, so that no checkpoint is chosen among several."""
-        args = ["--config", os.path.relpath(_CONFIGS / self.config), *self.attention_args(attention)]
-        args += [f"--trainer.max_epochs={epochs}", f"--trainer.check_val_every_n_epoch={epochs}"]
-        args += ["--trainer.accelerator=cpu"]
-        if self.root is not None:
-            args.append(f"--data.root={data_root / self.root}")
-        return tuple(args)
-
-
-EMBEDDED = (
-    Experiment(
-        name="vit",
-        task="vit",
-        inputs="default",
-        title="digits of 28x28 in patches of 7x7",
-        config="vit/mnist.yaml",
-        metric="test/accuracy",
-        label="accuracy",
-        higher_is_better=True,
-        baseline=("majority class", 0.1),
-        epochs=15,
-        quick_epochs=3,
-        seconds=60,
-        settings={
-            "sparse": {"stride": 4},
-            "longformer": {"window_size": 8, "num_global_tokens": 1},
-        },
-    ),
-    Experiment(
-        name="detr",
-        task="detr",
-        inputs="default",
-        title="scenes of 128x128 with 1 to 8 digits",
-        config="detr/digits.yaml",
-        metric="test/ap50",
-        label="AP50",
-        higher_is_better=True,
-        baseline=("no object", 0.0),
-        epochs=6,
-        quick_epochs=1,
-        seconds=200,
-        settings={"sparse": {"stride": 16}, "longformer": {"window_size": 64}},
-    ),
-    Experiment(
-        name="asr",
-        task="asr",
-        inputs="default",
-        title="spoken sentences of 1 to 5 s",
-        config="asr/sentences.yaml",
-        metric="test/wer",
-        label="word error rate",
-        higher_is_better=False,
-        baseline=("empty text", 1.0),
-        epochs=3,
-        quick_epochs=1,
-        seconds=200,
-        settings={"sparse": {"stride": 7}, "longformer": {"window_size": 16}},
-    ),
-    Experiment(
-        name="forecast",
-        task="forecast",
-        inputs="default",
-        title="a week of half-hourly demand, a day ahead",
-        config="forecast/demand.yaml",
-        metric="test/mae",
-        label="MAE",
-        higher_is_better=False,
-        baseline=("seasonal-naive", "test/naive_mae"),
-        epochs=20,
-        quick_epochs=4,
-        seconds=40,
-        settings={"sparse": {"stride": 4}, "longformer": {"window_size": 4}},
-    ),
-)
-CANONICAL = (
-    replace(
-        EMBEDDED[0],
-        title="CIFAR-10 in patches of 4x4",
-        config="vit/cifar10_cpu.yaml",
-        epochs=5,
-        quick_epochs=1,
-        seconds=600,
-        settings={"sparse": {"stride": 8}, "longformer": {"window_size": 16}},
-        root="cifar10",
-    ),
-    replace(
-        EMBEDDED[1],
-        title="blood cells (BCCD) of 240 pixels",
-        config="detr/bccd.yaml",
-        epochs=30,
-        quick_epochs=2,
-        seconds=600,
-        settings={"sparse": {"stride": 40}, "longformer": {"window_size": 128}},
-        root="BCCD_Dataset",
-    ),
-    replace(
-        EMBEDDED[2],
-        title="spoken digits (free-spoken-digit-dataset)",
-        config="asr/fsdd.yaml",
-        epochs=8,
-        quick_epochs=1,
-        seconds=150,
-        root="free-spoken-digit-dataset",
-    ),
-    replace(
-        EMBEDDED[3],
-        title="ETTh1, 96 hours ahead",
-        config="forecast/etth1_96.yaml",
-        epochs=6,
-        quick_epochs=1,
-        seconds=60,
-        root=".",
-    ),
-)
-EXPERIMENTS: dict[str, tuple[Experiment, ...]] = {"embedded": EMBEDDED, "canonical": CANONICAL}
-"""By the data that they are about."""
-TASKS = tuple(dict.fromkeys(each.task for each in EMBEDDED))
 
 
 @dataclass(frozen=True)
@@ -240,7 +69,9 @@ class Plan:
             UsageError: If there are none.
         """
         chosen = [
-            each for each in EXPERIMENTS[self.data] if each.task in self.tasks and self.inputs in ("all", each.inputs)
+            each
+            for each in experiments.EXPERIMENTS[self.data]
+            if each.task in self.tasks and self.inputs in ("all", each.inputs)
         ]
         if not chosen:
             raise UsageError(f"--data {self.data} has no {self.inputs} inputs for {', '.join(self.tasks)}")
@@ -262,8 +93,3 @@ class Plan:
 def training_name(experiment: str, attention: str, seed: int) -> str:
     """Names a training's folder."""
     return f"{experiment}.{attention}.{seed}"
-
-
-def class_of(attention: str) -> str:
-    """The class that a name of `MECHANISMS` stands for; another name is a class already."""
-    return MECHANISMS.get(attention, attention)

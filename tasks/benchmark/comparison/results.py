@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.benchmark.attention.rows import ratio
-from tasks.benchmark.comparison.plan import REFERENCE, Experiment, Plan, training_name
+from tasks.benchmark.comparison.experiments import REFERENCE, Experiment
+from tasks.benchmark.comparison.plan import Plan, training_name
 from tasks.benchmark.report import spread
 from tasks.benchmark.trainings import DONE, FAILED, Finished
 
@@ -24,7 +25,7 @@ def entries_of(plan: Plan, finished: Mapping[str, Finished], costs: Costs) -> li
     """What is said once of an experiment."""
     made = []
     for each in plan.experiments():
-        label, value = each.baseline
+        label, value = each.metric.baseline
         if isinstance(value, str):
             own = (finished.get(training_name(each.name, name, 0)) for name in plan.attentions)
             value = next((known.metrics[value] for known in own if known and known.status == DONE), None)
@@ -37,9 +38,9 @@ def entries_of(plan: Plan, finished: Mapping[str, Finished], costs: Costs) -> li
                 "title": each.title,
                 "config": f"configs/{each.config}",
                 "tokens": tokens,
-                "metric": each.metric,
-                "label": each.label,
-                "higher_is_better": each.higher_is_better,
+                "metric": each.metric.name,
+                "label": each.metric.label,
+                "higher_is_better": each.metric.higher_is_better,
                 "baseline": {"label": label, "value": value},
                 "epochs": each.quick_epochs if plan.quick else each.epochs,
             }
@@ -108,7 +109,7 @@ def _run(seed: int, name: str, experiment: Experiment, finished: Mapping[str, Fi
         "seed": seed,
         "status": known.status,
         "reason": known.reason,
-        "quality": known.metrics.get(experiment.metric),
+        "quality": known.metrics.get(experiment.metric.name),
         "metrics": known.metrics,
         "seconds": known.seconds,
         "cpu_seconds": known.cpu_seconds,
@@ -148,7 +149,9 @@ def _compare(cell: Cell, full: Cell | None, experiment: Experiment) -> None:
             cell[mode]["full_time_by_its"] = ratio(full["times"][mode], cell["times"][mode])
     unequal = cell["parameters_to_full"] is not None and abs(cell["parameters_to_full"] - 1) > PARAMETERS
     verdict = {
-        "quality": "unknown" if unequal else _judge_quality(cell["runs"], full["runs"], experiment.higher_is_better),
+        "quality": "unknown"
+        if unequal
+        else _judge_quality(cell["runs"], full["runs"], experiment.metric.higher_is_better),
         "time": _judge_time(cell["train"] and cell["train"]["full_time_by_its"]),
         "memory": _judge_memory(cell["memory_to_full"]),
     }
@@ -189,7 +192,7 @@ def _say(cell: Cell, full: Cell, verdict: Mapping[str, str], experiment: Experim
             "unknown": "one seed says nothing of the spread",
         }[verdict["quality"]]
         own, theirs = (f"{each['quality']['mean']:.4g}" for each in (cell, full))
-        parts.append(f"{experiment.label} {own} against full's {theirs}, {word}")
+        parts.append(f"{experiment.metric.label} {own} against full's {theirs}, {word}")
     if verdict["time"] != "unknown":
         median = cell["train"]["full_time_by_its"]["median"]
         word = {"faster": "trains faster", "slower": "trains slower", "same": "trains as fast"}[verdict["time"]]

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from tasks.benchmark.comparison import plot, tables
 from tasks.benchmark.comparison.cost import measure_costs
+from tasks.benchmark.comparison.experiments import METRICS, Experiment
 from tasks.benchmark.comparison.lengths import LENGTHS, measure_length, scaling_of
 from tasks.benchmark.comparison.page.page import as_html
-from tasks.benchmark.comparison.plan import Experiment, Plan
+from tasks.benchmark.comparison.plan import Plan
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.measure import in_fresh_process
 from tasks.benchmark.progress import Progress
@@ -130,17 +131,16 @@ def _work(plan: Plan, folder: Path, console: Console, state: State) -> None:
                 progress,
                 lambda length=length: measure_length(plan, length, state.scaling, console),
             )
-        labels = {each.name: each for each in plan.experiments()}
-
-        def told(training: Training, ended: Finished) -> str:
-            experiment = labels[training.name.split(".")[0]]
-            return f"{experiment.label} {ended.metrics[experiment.metric]:.4g}"
-
         before = time.process_time()
-        state.finished = run_trainings(trainings, folder / "trainings", progress=progress, jobs=plan.jobs, told=told)
+        state.finished = run_trainings(trainings, folder / "trainings", progress=progress, jobs=plan.jobs, told=_tell)
         spent = sum(each.cpu_seconds for each in state.finished.values())
         state.overhead = (time.process_time() - before) / spent if spent else None
     state.wall = time.monotonic() - start
+
+
+def _tell(training: Training, ended: Finished) -> str:
+    metric = METRICS[training.task]
+    return f"{metric.label} {ended.metrics[metric.name]:.4g}"
 
 
 def _cost_name(experiment: Experiment, number: int) -> str:

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from tasks.benchmark.comparison.plan import EMBEDDED, EXPERIMENTS, TASKS, Plan, training_name
+from tasks.benchmark.comparison.experiments import EXPERIMENTS, TASKS
+from tasks.benchmark.comparison.plan import Plan, training_name
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.trainings import DONE, FAILED, Finished
 
-VIT = next(each for each in EMBEDDED if each.name == "vit")
 PLAN = Plan(
     data="embedded",
     inputs="default",

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tasks.benchmark.__main__ import main
-from tasks.benchmark.comparison import plan, run
+from tasks.benchmark.comparison import experiments, run
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,10 +29,10 @@ def compared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("comparison")
     config = folder / "small.yaml"
     config.write_text(yaml.safe_dump(small_config()))
-    forecast = next(each for each in plan.EMBEDDED if each.name == "forecast")
+    forecast = next(each for each in experiments.EMBEDDED if each.name == "forecast")
     small = replace(forecast, config=str(config), quick_epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "EXPERIMENTS", {"embedded": (small,)})
+        patch.setattr(experiments, "EXPERIMENTS", {"embedded": (small,)})
         patch.setattr(run, "LENGTHS", (64, 128, 256))
         args = [
             "run",
