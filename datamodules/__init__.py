@@ -12,6 +12,7 @@ from datamodules.series.co2 import MaunaLoaCO2
 from datamodules.series.demand import ElectricityDemand
 from datamodules.series.ett import ETT
 from datamodules.series.file import SeriesFile
+from datamodules.series.recurring import RecurringShapes
 from datamodules.speech.base import SpeechDataModule
 from datamodules.speech.digits import FreeSpokenDigits
 from datamodules.speech.librispeech import LibriSpeech
@@ -37,6 +38,7 @@ __all__ = [
     "LJSpeech",
     "LibriSpeech",
     "MaunaLoaCO2",
+    "RecurringShapes",
     "SeriesFile",
     "SpeechDataModule",
     "SpeechManifest",

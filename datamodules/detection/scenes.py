@@ -20,6 +20,7 @@ from datamodules.splits import stratified_split
 
 _FOLDER = "digit_scenes"
 _NAMES = [str(digit) for digit in range(10)]
+_ANY = "digit"
 NUM_SCENES: dict[Split, int] = {"train": 2000, "val": 200, "test": 400}
 
 
@@ -32,11 +33,13 @@ class DigitScenes(DetectionDataModule):
 
     Args:
         root: Folder in which they are made; `$ONECORE_DATA` if not given, or else `data`.
+        one_class: Whether every digit is of one class, `digit`, so that only places are to be learnt.
         pictures: The arguments of `DetectionDataModule`.
     """
 
-    def __init__(self, *, root: str | None = None, **pictures: Any) -> None:
+    def __init__(self, *, root: str | None = None, one_class: bool = False, **pictures: Any) -> None:
         super().__init__(root=root, **pictures)
+        self.one_class = one_class
 
     def prepare_data(self) -> None:
         """Makes the scenes if they are not there; Lightning calls this in one process only.
@@ -47,12 +50,16 @@ class DigitScenes(DetectionDataModule):
         make_scenes(self.root / _FOLDER)
 
     def _categories(self) -> dict[int, str]:
-        return dict(enumerate(_NAMES))
+        return {0: _ANY} if self.one_class else dict(enumerate(_NAMES))
 
     def _read(self, split: Split) -> Reading:
         self.prepare_data()
         folder = self.root / _FOLDER
-        return read_coco(folder / "annotations" / f"{split}.json", folder / split)
+        reading = read_coco(folder / "annotations" / f"{split}.json", folder / split)
+        if self.one_class:
+            reading.categories = self._categories()
+            reading.annotations = [annotation._replace(category=_ANY) for annotation in reading.annotations]
+        return reading
 
 
 def make_scenes(folder: Path, *, counts: Mapping[Split, int] = NUM_SCENES, seed: int = 0, size: int = CANVAS) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 from datamodules.base import Split
 from datamodules.speech.base import SpeechDataModule
+from datamodules.speech.joined import JoinedSamples
 from datamodules.speech.recordings import Utterance
+from datamodules.speech.samples import SpeechSamples
 from datamodules.speech.spoken import make_spoken, read_spoken
 
 _FOLDER = "spoken_sentences"
@@ -19,11 +21,19 @@ class SpokenSentences(SpeechDataModule):
 
     Args:
         root: Folder in which they are made; `$ONECORE_DATA` if not given, or else `data`.
+        joined_seconds: Sentences are joined, in each part, to recordings of at least so many seconds; single if not
+            given.
         speech: The arguments of `SpeechDataModule`.
+
+    Raises:
+        ValueError: If `joined_seconds` is not positive.
     """
 
-    def __init__(self, *, root: str | None = None, **speech: Any) -> None:
+    def __init__(self, *, root: str | None = None, joined_seconds: float | None = None, **speech: Any) -> None:
         super().__init__(root=root, **speech)
+        if joined_seconds is not None and not joined_seconds > 0:
+            raise ValueError(f"joined_seconds={joined_seconds} must be positive")
+        self.joined_seconds = joined_seconds
 
     def prepare_data(self) -> None:
         """Makes the sentences if they are not there; Lightning calls this in one process only.
@@ -44,3 +54,9 @@ class SpokenSentences(SpeechDataModule):
             )
             for number, row in enumerate(rows, 1)
         ]
+
+    def _samples(self, split: Split) -> SpeechSamples:
+        if self.joined_seconds is None:
+            return super()._samples(split)
+        speeds = self.speeds if split == "train" else ()
+        return JoinedSamples(self.recordings(split), self._tokenizer(), seconds=self.joined_seconds, speeds=speeds)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -55,7 +56,7 @@ def draw_discs(
     return pixels.clip(0, 255).astype(np.uint8), boxes
 
 
-def write_cells(root: Path, counts: dict[str, int], size: tuple[int, int], most: int, zoom: float = 1.0) -> None:
+def write_cells(root: Path, counts: dict[str, int], size: tuple[int, int], *, most: int, zoom: float = 1.0) -> None:
     """Discs as cells, in Pascal VOC's layout as BCCD has it."""
     random = np.random.default_rng(0)
     drawn = {part: [draw_discs(random, size, most, zoom) for _ in range(count)] for part, count in counts.items()}
@@ -72,19 +73,40 @@ def write_cells(root: Path, counts: dict[str, int], size: tuple[int, int], most:
             Image.fromarray(pixels).save(folder / f"JPEGImages/{part}_{number:03}.jpg", quality=95)
 
 
-def write_coco(root: Path, counts: dict[str, int], size: tuple[int, int], most: int, zoom: float = 1.0) -> None:
+def write_coco(root: Path, counts: dict[str, int], size: tuple[int, int], *, most: int, zoom: float = 1.0) -> None:
     """The same discs in COCO's layout, with sparse ids of the classes."""
-    ids = dict(zip(SHAPES, (3, 17, 90), strict=True))
-    categories = [{"id": number, "name": name} for name, number in ids.items()]
-    random = np.random.default_rng(0)
+    random, ids = np.random.default_rng(0), (3, 17, 90)
+    categories = [{"id": number, "name": name} for number, name in zip(ids, SHAPES, strict=True)]
     for part, count in counts.items():
         drawn = [draw_discs(random, size, most, zoom) for _ in range(count)]
-        pictures = {
-            f"{number:012}.jpg": (size, [(ids[name], x1, y1, x2 - x1, y2 - y1) for name, x1, y1, x2, y2 in boxes])
-            for number, (_, boxes) in enumerate(drawn)
-        }
-        content = sets.document(pictures, categories)
-        sets.write_part(root, part, content, [pixels for pixels, _ in drawn])
+        sets.write_part(root, part, _document(drawn, ids, categories), [pixels for pixels, _ in drawn])
+
+
+def write_scenes(root: Path, counts: dict[str, int], size: tuple[int, int], *, most: int) -> None:
+    """The same discs in grey for the first three digits, as the embedded scenes lie."""
+    random, folder = np.random.default_rng(0), root / "digit_scenes"
+    categories = [{"id": digit, "name": str(digit)} for digit in range(10)]
+    (folder / "annotations").mkdir(parents=True)
+    for part, count in counts.items():
+        drawn = [draw_discs(random, size, most, 1.0) for _ in range(count)]
+        content = _document(drawn, (0, 1, 2), categories)
+        (folder / part).mkdir()
+        for image, (pixels, _) in zip(content["images"], drawn, strict=True):
+            Image.fromarray(pixels).convert("L").save(folder / part / image["file_name"])
+        (folder / "annotations" / f"{part}.json").write_text(json.dumps(content))
+
+
+def _document(drawn: list[Any], ids: tuple[int, ...], categories: list[dict[str, Any]]) -> dict[str, Any]:
+    """A COCO document of pictures of discs."""
+    of = dict(zip(SHAPES, ids, strict=True))
+    pictures = {
+        f"{number:012}.png": (
+            pixels.shape[:2],
+            [(of[name], x1, y1, x2 - x1, y2 - y1) for name, x1, y1, x2, y2 in boxes],
+        )
+        for number, (pixels, boxes) in enumerate(drawn)
+    }
+    return sets.document(pictures, categories)
 
 
 def beep(digit: int, random: np.random.Generator, *, rate: int) -> np.ndarray:

@@ -174,6 +174,17 @@ def test_the_data_module(tmp_path, few):
     assert data.check().num_findings == 0
 
 
+def test_one_class(tmp_path, few):
+    every, one = (DigitScenes(root=str(tmp_path), batch_size=20, one_class=flag) for flag in (False, True))
+    assert (one.class_names, one.num_classes) == (["digit"], 1)
+    for split in ("val", "test"):
+        of_every, of_one = (next(iter(getattr(data, f"{split}_dataloader")())) for data in (every, one))
+        for digits, anything in zip(of_every["labels"], of_one["labels"], strict=True):
+            assert torch.equal(anything, torch.zeros_like(digits))
+        for boxes, same in zip(of_every["boxes"], of_one["boxes"], strict=True):
+            assert torch.equal(boxes, same)
+
+
 def test_the_real_numbers():
     assert NUM_SCENES == {"train": 2000, "val": 200, "test": 400}
 
