@@ -20,7 +20,7 @@ from tasks.benchmark.comparison.experiments import Experiment, class_of
 from tasks.benchmark.measure import MEBIBYTE, interleave, peak_memory, prepare
 from tasks.build import build
 from tasks.cli import TaskCLI
-from tasks.errors import first_line
+from tasks.errors import TaskError, first_line
 from tasks.help import TASKS, import_object
 from tasks.optim import build_optimizer
 
@@ -116,7 +116,7 @@ def measure_costs(
             train[attention] = bench.step(attention)
             train[attention]()
             inference[attention] = bench.inference(bench.make(attention).network)
-        except (ValueError, RuntimeError, MemoryError) as error:
+        except (TaskError, ValueError, RuntimeError, MemoryError) as error:
             train.pop(attention, None)
             found[attention] = {"reason": first_line(error)}
     times = interleave(train, rounds, seconds), interleave(inference, rounds, seconds)

@@ -54,8 +54,8 @@ def _question(report: Report) -> Markup:
     return join(
         [
             "What does an attention mechanism cost, and what does it bring, when nothing else changes? ",
-            f"Here one Transformer core learns {count(len(titles), 'task')} with {count(len(names), 'mechanism')}, and "
-            "each mechanism is held against full attention in quality, time and memory.",
+            f"Here one Transformer core is trained in {count(len(titles), 'experiment')} with "
+            f"{count(len(names), 'mechanism')}, and each is held against full attention in quality, time and memory.",
         ]
     )
 
