@@ -71,7 +71,7 @@ def _cell(
     costs: Costs,
 ) -> Cell:
     names = [training_name(experiment.name, attention, seed) for seed in range(plan.seeds)]
-    runs = [_run(seed, name, experiment, finished) for seed, name in enumerate(names) if name in commands]
+    runs = [run_of(seed, name, experiment, finished) for seed, name in enumerate(names) if name in commands]
     values = [run["quality"] for run in runs if run["status"] == DONE]
     failed = [f"seed {run['seed']}: {run['reason']}" for run in runs if run["status"] == FAILED]
     found = [process[attention] for process in costs.get(experiment.name, ()) if attention in process]
@@ -89,7 +89,7 @@ def _cell(
         or (None if values else "not trained yet" if runs else "measured only, not trained"),
         "command": commands.get(names[0], "").replace("--seed_everything=0", "--seed_everything=SEED") or None,
         "runs": runs,
-        "quality": _quality(values),
+        "quality": quality_of(values),
         **{name: counts.get(name) for name in ("parameters", "flops", "train_flops", "peak_bytes")},
         "parameters_to_full": None,
         "memory_to_full": None,
@@ -100,7 +100,8 @@ def _cell(
     }
 
 
-def _run(seed: int, name: str, experiment: Experiment, finished: Mapping[str, Finished]) -> dict[str, Any]:
+def run_of(seed: int, name: str, experiment: Experiment, finished: Mapping[str, Finished]) -> dict[str, Any]:
+    """What became of one training, its quality being the experiment's metric."""
     known = finished.get(name)
     if known is None:
         return {"seed": seed, "status": MISSING, "reason": NOT_YET, "quality": None, "metrics": {}}
@@ -118,7 +119,8 @@ def _run(seed: int, name: str, experiment: Experiment, finished: Mapping[str, Fi
     }
 
 
-def _quality(values: Sequence[float]) -> dict[str, float | None] | None:
+def quality_of(values: Sequence[float]) -> dict[str, float | None] | None:
+    """Mean and spread of the seeds' values; None where there are none."""
     if not values:
         return None
     deviation = statistics.stdev(values) if len(values) > 1 else None
@@ -148,14 +150,14 @@ def _compare(cell: Cell, full: Cell | None, experiment: Experiment) -> None:
             cell[mode]["full_time_by_its"] = ratio(full["times"][mode], cell["times"][mode])
     unequal = cell["parameters_to_full"] is not None and abs(cell["parameters_to_full"] - 1) > PARAMETERS
     verdict = {
-        "quality": "unknown" if unequal else _judge_quality(cell["runs"], full["runs"], experiment.higher_is_better),
+        "quality": "unknown" if unequal else judge_quality(cell["runs"], full["runs"], experiment.higher_is_better),
         "time": _judge_time(cell["train"] and cell["train"]["full_time_by_its"]),
         "memory": _judge_memory(cell["memory_to_full"]),
     }
     cell["verdict"] = verdict | {"text": _say(cell, full, verdict, experiment, unequal=unequal)}
 
 
-def _judge_quality(own: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]], higher: bool) -> str:
+def judge_quality(own: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]], higher: bool) -> str:
     """Better or worse only if every seed is better, or worse, than every seed of full attention."""
     sign = 1 if higher else -1
     ours, theirs = ([sign * run["quality"] for run in runs if run["status"] == DONE] for runs in (own, full))
