@@ -1,4 +1,4 @@
-"""`python -m tasks.benchmark run | speed | attention`."""
+"""`python -m tasks.benchmark run | transfer | speed | attention`."""
 
 import sys
 from collections.abc import Sequence
@@ -31,6 +31,8 @@ def _run(args: Sequence[str], command: str, **options: Any) -> Path:
         return run_speed(**options)
     if command == "run":
         return _compare(args, **options)
+    if command == "transfer":
+        return _transfer(args, **options)
     from tasks.benchmark.attention.plan import Plan
 
     plan = Plan(**options)
@@ -40,13 +42,25 @@ def _run(args: Sequence[str], command: str, **options: Any) -> Path:
 
 
 def _compare(args: Sequence[str], output: Path, resume: Path | None = None, **options: Any) -> Path:
-    others = [arg for arg in args[1:] if arg.startswith("--") and not arg.startswith("--resume")]
-    if resume is not None and others:
-        raise UsageError(f"--resume {resume} goes on by that run's own options; leave {others[0]} out")
+    _check_resume(args, resume)
     from tasks.benchmark.comparison.plan import Plan
     from tasks.benchmark.comparison.run import run_comparison
 
     return run_comparison(Plan.of(**options), output, resume, args)
+
+
+def _transfer(args: Sequence[str], output: Path, resume: Path | None = None, **options: Any) -> Path:
+    _check_resume(args, resume)
+    from tasks.benchmark.transfer.plan import Plan
+    from tasks.benchmark.transfer.run import run_transfer
+
+    return run_transfer(Plan.of(**options), output, resume, args)
+
+
+def _check_resume(args: Sequence[str], resume: Path | None) -> None:
+    others = [arg for arg in args[1:] if arg.startswith("--") and not arg.startswith("--resume")]
+    if resume is not None and others:
+        raise UsageError(f"--resume {resume} goes on by that run's own options; leave {others[0]} out")
 
 
 def _fail(message: object, code: int) -> int:

@@ -23,6 +23,8 @@ def parser() -> argparse.ArgumentParser:
     shown = argparse.ArgumentDefaultsHelpFormatter
     summary = "every task with every attention: quality and cost at equal parameters, steps and data"
     _add_run(commands.add_parser("run", help=summary, description=summary, formatter_class=shown))
+    summary = "each task's encoder as the start of each other's, beside a random start"
+    _add_transfer(commands.add_parser("transfer", help=summary, description=summary, formatter_class=shown))
     summary = "train step and inference beside a peer's, at equal sizes"
     _add_speed(commands.add_parser("speed", help=summary, description=summary, formatter_class=shown))
     summary = "time and memory of every attention mechanism against length, forward and backward"
@@ -53,10 +55,16 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     _add_optional(run, "--rounds", _positive, "rounds in each process (default: 7, quick 3)")
 
 
+def _add_transfer(transfer: argparse.ArgumentParser) -> None:
+    transfer.add_argument("--tasks", type=_tasks, default=",".join(TASKS), help="sources and targets, comma-separated")
+    _add_trainings(transfer)
+    transfer.add_argument("--threads", type=_positive, default=1, help="threads of torch in each training")
+
+
 def _add_trainings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quick", action="store_true", help="little training and measuring, to see that all works")
     _add_optional(command, "--seeds", _positive, "trainings of each kind (default: 3, quick 1)")
-    command.add_argument("--jobs", type=_positive, default=2, help="trainings at once, of one thread each")
+    command.add_argument("--jobs", type=_positive, default=2, help="trainings at once")
     command.add_argument("--output", type=Path, default=Path("runs"), help="where run folders stand")
     _add_optional(command, "--resume", Path, "folder of a run to go on with, by its own options")
 

@@ -226,6 +226,10 @@ def test_resumes_from_its_own_checkpoint_alone(fit, sources, tmp_path, capsys):
     trained = [name for name, parameter in rebuilt.named_parameters() if parameter.requires_grad]
     assert "network.head.weight" in trained
     assert not [name for name in trained if ".encoder." in name]
+    rebuilt.train()
+    modes = dict(rebuilt.network.named_modules())
+    assert modes["head"].training
+    assert not modes["encoder"].training
     again = run("fit", f"--runs={tmp_path}", "--config", half / "config.yaml")
     assert again.code == 0, again.err  # its config names the same run
     other = run("fit", f"--runs={tmp_path}", f"--model.encoder_from={sources['detr']}")

@@ -1,17 +1,15 @@
 """From trainings and costs to the cells of `results.json`: spreads, ratios to full attention, and verdicts."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.benchmark.attention.rows import ratio
 from tasks.benchmark.comparison.experiments import REFERENCE, Experiment
 from tasks.benchmark.comparison.plan import Plan, training_name
+from tasks.benchmark.comparison.quality import NOT_YET, facts_of, judge_quality, run_of, state_of
 from tasks.benchmark.report import spread
-from tasks.benchmark.trainings import DONE, FAILED, Finished
+from tasks.benchmark.trainings import DONE, Finished
 
-MISSING = "missing"
-NOT_YET = "not trained yet"
 PARAMETERS = 0.02
 """How far the parameters of two mechanisms may differ."""
 MEMORY = 0.02
@@ -25,26 +23,11 @@ def entries_of(plan: Plan, finished: Mapping[str, Finished], costs: Costs) -> li
     """What is said once of an experiment."""
     made = []
     for each in plan.experiments():
-        label, value = each.metric.baseline
-        if isinstance(value, str):
-            own = (finished.get(training_name(each.name, name, 0)) for name in plan.attentions)
-            value = next((known.metrics[value] for known in own if known and known.status == DONE), None)
+        own = [finished.get(training_name(each.name, name, 0)) for name in plan.attentions]
+        known = next((training for training in own if training and training.status == DONE), None)
         tokens = next((found["tokens"] for found in _first(costs, each).values() if "tokens" in found), None)
-        made.append(
-            {
-                "name": each.name,
-                "task": each.task,
-                "inputs": each.inputs,
-                "title": each.title,
-                "config": f"configs/{each.config}",
-                "tokens": tokens,
-                "metric": each.metric.name,
-                "label": each.metric.label,
-                "higher_is_better": each.metric.higher_is_better,
-                "baseline": {"label": label, "value": value},
-                "epochs": each.quick_epochs if plan.quick else each.epochs,
-            }
-        )
+        epochs = each.quick_epochs if plan.quick else each.epochs
+        made.append(facts_of(each, known) | {"inputs": each.inputs, "tokens": tokens, "epochs": epochs})
     return made
 
 
@@ -72,9 +55,7 @@ def _cell(
     costs: Costs,
 ) -> Cell:
     names = [training_name(experiment.name, attention, seed) for seed in range(plan.seeds)]
-    runs = [_run(seed, name, experiment, finished) for seed, name in enumerate(names) if name in commands]
-    values = [run["quality"] for run in runs if run["status"] == DONE]
-    failed = [f"seed {run['seed']}: {run['reason']}" for run in runs if run["status"] == FAILED]
+    runs = [run_of(seed, name, experiment.metric, finished) for seed, name in enumerate(names) if name in commands]
     found = [process[attention] for process in costs.get(experiment.name, ()) if attention in process]
     counts: Mapping[str, Any] = found[0] if found else {}
     timed = [each for each in found if "train_ms" in each]
@@ -85,12 +66,9 @@ def _cell(
         "inputs": experiment.inputs,
         "attention": attention,
         "settings": dict(experiment.settings.get(attention, {})),
-        "status": FAILED if failed else DONE if values else MISSING,
-        "reason": "; ".join(failed)
-        or (None if values else "not trained yet" if runs else "measured only, not trained"),
+        **state_of(runs, NOT_YET if runs else "measured only, not trained"),
         "command": commands.get(names[0], "").replace("--seed_everything=0", "--seed_everything=SEED") or None,
         "runs": runs,
-        "quality": _quality(values),
         **{name: counts.get(name) for name in ("parameters", "flops", "train_flops", "peak_bytes")},
         "parameters_to_full": None,
         "memory_to_full": None,
@@ -99,31 +77,6 @@ def _cell(
         "cost_reason": None if timed else counts.get("reason", "not measured yet"),
         "times": times,
     }
-
-
-def _run(seed: int, name: str, experiment: Experiment, finished: Mapping[str, Finished]) -> dict[str, Any]:
-    known = finished.get(name)
-    if known is None:
-        return {"seed": seed, "status": MISSING, "reason": NOT_YET, "quality": None, "metrics": {}}
-    return {
-        "seed": seed,
-        "status": known.status,
-        "reason": known.reason,
-        "quality": known.metrics.get(experiment.metric.name),
-        "metrics": known.metrics,
-        "seconds": known.seconds,
-        "cpu_seconds": known.cpu_seconds,
-        "command": known.command,
-        "folder": known.run,
-        "commit": known.commit,
-    }
-
-
-def _quality(values: Sequence[float]) -> dict[str, float | None] | None:
-    if not values:
-        return None
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "std": deviation, "least": min(values), "greatest": max(values)}
 
 
 def _train(times: Sequence[Sequence[float]], samples: int) -> dict[str, Any]:
@@ -149,22 +102,11 @@ def _compare(cell: Cell, full: Cell | None, experiment: Experiment) -> None:
             cell[mode]["full_time_by_its"] = ratio(full["times"][mode], cell["times"][mode])
     unequal = cell["parameters_to_full"] is not None and abs(cell["parameters_to_full"] - 1) > PARAMETERS
     verdict = {
-        "quality": "unknown"
-        if unequal
-        else _judge_quality(cell["runs"], full["runs"], experiment.metric.higher_is_better),
+        "quality": "unknown" if unequal else judge_quality(cell["runs"], full["runs"], experiment.metric),
         "time": _judge_time(cell["train"] and cell["train"]["full_time_by_its"]),
         "memory": _judge_memory(cell["memory_to_full"]),
     }
     cell["verdict"] = verdict | {"text": _say(cell, full, verdict, experiment, unequal=unequal)}
-
-
-def _judge_quality(own: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]], higher: bool) -> str:
-    """Better or worse only if every seed is better, or worse, than every seed of full attention."""
-    sign = 1 if higher else -1
-    ours, theirs = ([sign * run["quality"] for run in runs if run["status"] == DONE] for runs in (own, full))
-    if min(len(ours), len(theirs)) < 2:
-        return "unknown"
-    return "better" if min(ours) > max(theirs) else "worse" if max(ours) < min(theirs) else "same"
 
 
 def _judge_time(ratios: Mapping[str, float] | None) -> str:

@@ -22,8 +22,9 @@ from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.measure import in_fresh_process
 from tasks.benchmark.progress import Progress
 from tasks.benchmark.report import as_table, commit, machine, make_console
+from tasks.benchmark.resume import read_plan, save_plan
 from tasks.benchmark.trainings import Finished, Training, run_trainings
-from tasks.errors import Interrupted, TaskError, UsageError, first_line
+from tasks.errors import Interrupted, TaskError, first_line
 from tasks.run import make_run_folder, write_whole
 
 SCHEMA, VERSION = "onecore.comparison", 1
@@ -49,10 +50,10 @@ def run_comparison(plan: Plan, output: Path, resume: Path | None = None, command
     if resume is None:
         plan.experiments()
         folder = make_run_folder(output, "benchmark")
-        write_whole(folder / "plan.json", json.dumps(asdict(plan) | {"command": list(command)}, indent=1) + "\n")
+        save_plan(folder, plan, command)
     else:
         folder = resume
-        plan, command = read_plan(resume)
+        plan, command = read_plan(resume, Plan)
     again = f"python -m tasks.benchmark run --resume {folder}"
     console.print(f"if it is stopped, go on with: {again}", style="dim", soft_wrap=True)
     state = State()
@@ -66,22 +67,6 @@ def run_comparison(plan: Plan, output: Path, resume: Path | None = None, command
     for line in report["notes"]:
         console.print(line, soft_wrap=True)
     return folder
-
-
-def read_plan(folder: Path) -> tuple[Plan, list[str]]:
-    """The options of a run, and its command line.
-
-    Raises:
-        UsageError: If the folder holds no run of this command.
-    """
-    try:
-        saved = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        command = saved.pop("command")
-        return Plan(**saved | {name: tuple(saved[name]) for name in ("tasks", "attentions")}), command
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"--resume {folder}: it holds no run of this benchmark that could go on (plan.json): {first_line(error)}"
-        ) from error
 
 
 @dataclass
@@ -132,13 +117,14 @@ def _work(plan: Plan, folder: Path, console: Console, state: State) -> None:
                 lambda length=length: measure_length(plan, length, state.scaling, console),
             )
         before = time.process_time()
-        state.finished = run_trainings(trainings, folder / "trainings", progress=progress, jobs=plan.jobs, told=_tell)
+        state.finished = run_trainings(trainings, folder / "trainings", progress=progress, jobs=plan.jobs, told=tell)
         spent = sum(each.cpu_seconds for each in state.finished.values())
         state.overhead = (time.process_time() - before) / spent if spent else None
     state.wall = time.monotonic() - start
 
 
-def _tell(training: Training, ended: Finished) -> str:
+def tell(training: Training, ended: Finished) -> str:
+    """How a training ended, in a few words."""
     metric = METRICS[training.task]
     return f"{metric.label} {ended.metrics[metric.name]:.4g}"
 

@@ -1,0 +1,152 @@
+"""From trainings to the cells of `results.json`: what a start brings beside a random one, and the verdicts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.benchmark.comparison.experiments import Experiment, Metric
+from tasks.benchmark.comparison.quality import facts_of, judge_quality, run_of, spread_of, state_of
+from tasks.benchmark.trainings import DONE, Finished
+from tasks.benchmark.transfer.plan import MODES, RANDOM, Plan, source_name, target_name
+
+WORDS = {"better": "helps", "worse": "hurts", "same": "makes no difference", "unknown": "unknown"}
+"""What a verdict on quality says of a start."""
+_MEANINGS = {
+    "better": "better with every seed than any of the random start",
+    "worse": "worse with every seed than any of the random start",
+    "same": "within the spread of the seeds",
+    "unknown": "one seed says nothing of the spread",
+}
+Cell = dict[str, Any]
+
+
+def entries_of(plan: Plan, finished: Mapping[str, Finished]) -> list[dict[str, Any]]:
+    """What is said once of a task, as a target and as a source."""
+    made = []
+    for each in plan.experiments():
+        known = finished.get(target_name(each.task, RANDOM, "trained", 0))
+        as_source, as_target = plan.epochs(each)
+        runs = [run_of(seed, source_name(each.task, seed), each.metric, finished) for seed in range(plan.seeds)]
+        source = {"epochs": as_source, **state_of(runs), "runs": runs}
+        made.append(facts_of(each, known) | {"epochs": as_target, "source": source})
+    return made
+
+
+def cells_of(plan: Plan, finished: Mapping[str, Finished]) -> list[Cell]:
+    """A cell for each target, mode and start, the random one first."""
+    commands = {each.name: each.command for each in plan.trainings()}
+    cells = []
+    for each in plan.experiments():
+        learning: Cell | None = None
+        for mode in MODES:
+            own = [_cell(each, start, mode, plan, finished, commands) for start in plan.starts()]
+            learning = learning or own[0]
+            for cell in own:
+                _compare(cell, own[0], learning, each)
+            cells += own
+    return cells
+
+
+def _cell(
+    experiment: Experiment,
+    start: str,
+    mode: str,
+    plan: Plan,
+    finished: Mapping[str, Finished],
+    commands: Mapping[str, str],
+) -> Cell:
+    names = [target_name(experiment.task, start, mode, seed) for seed in range(plan.seeds)]
+    runs = [run_of(seed, name, experiment.metric, finished) for seed, name in enumerate(names)]
+    return {
+        "entry": experiment.task,
+        "start": start,
+        "mode": mode,
+        **state_of(runs),
+        "command": commands[names[0]].replace("--seed_everything=0", "--seed_everything=SEED"),
+        "runs": runs,
+    }
+
+
+def _compare(cell: Cell, control: Cell, learning: Cell, experiment: Experiment) -> None:
+    """Fills in what is said of a cell beside the random starts: of its own mode, and of an encoder that learns."""
+    metric = experiment.metric
+    cell["gain"] = None if cell is control else spread_of(_gains(cell, control, metric))
+    cell["gain_to_trained"] = None if cell is learning else spread_of(_gains(cell, learning, metric))
+    word = "reference" if cell is control else judge_quality(cell["runs"], control["runs"], metric)
+    beside = "reference" if cell is learning else judge_quality(cell["runs"], learning["runs"], metric)
+    text = ""
+    if cell is not control and cell["quality"] and control["quality"]:
+        own, theirs = (f"{each['quality']['mean']:.4g}" for each in (cell, control))
+        text = f"{metric.label} {own} against {theirs}, {_MEANINGS[word]}"
+    cell["verdict"] = {"quality": word, "beside_trained": beside, "text": text}
+
+
+def _gains(cell: Cell, other: Cell, metric: Metric) -> list[float]:
+    """By how much each seed is better than the same seed's other start, whose head and order of data are the same."""
+    sign = 1 if metric.higher_is_better else -1
+    pairs = zip(cell["runs"], other["runs"], strict=True)
+    return [sign * (run["quality"] - its["quality"]) for run, its in pairs if run["status"] == its["status"] == DONE]
+
+
+def notes_of(plan: Plan, entries: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> list[str]:
+    """What the tables say, in sentences: where transfer helps, where it hurts, where it makes no difference."""
+    notes = []
+    for mode in MODES:
+        others = [cell for cell in cells if cell["mode"] == mode and cell["start"] not in (RANDOM, cell["entry"])]
+        notes += _summary(mode, others)
+    for entry in entries:
+        own = [cell for cell in cells if cell["entry"] == entry["name"]]
+        notes += [_sentence(cell) for cell in own if cell["verdict"]["text"]]
+        notes += _frozen_beside_trained(entry, own)
+        notes += [f"{entry['name']}, {_name(cell)}: {cell['reason']}" for cell in own if cell["status"] != DONE]
+        if entry["source"]["status"] != DONE:
+            notes.append(f"{entry['name']} as a source: {entry['source']['reason']}")
+    notes.append(
+        "trained: the encoder learns on, against one that learns from a random start; frozen: it does not, against "
+        "a random one that is frozen too. Lu et al. (2021) train the norms of a frozen encoder; here they rest as well"
+    )
+    notes.append("from itself: the task's own encoder, a control, since it has seen these very data before")
+    if plan.seeds < 2:
+        notes.append("one seed: differences say nothing; --seeds 3 shows the spread")
+    return notes
+
+
+def _summary(mode: str, cells: Sequence[Cell]) -> list[str]:
+    found = {word: [c for c in cells if c["verdict"]["quality"] == key] for key, word in WORDS.items()}
+    judged = sum(len(own) for word, own in found.items() if word != "unknown")
+    if not judged:
+        return []
+    parts = [
+        f"{word} in {len(own)}" + (f" ({', '.join(_arrow(cell) for cell in own)})" if own else "")
+        for word, own in found.items()
+        if word != "unknown"
+    ]
+    return [f"{mode}, of {judged} pairs of two tasks: another task's encoder {', '.join(parts)}"]
+
+
+def _sentence(cell: Cell) -> str:
+    word = WORDS[cell["verdict"]["quality"]]
+    return f"{cell['entry']}, {_name(cell)}{'' if word == 'unknown' else f' {word}'}: {cell['verdict']['text']}"
+
+
+def _frozen_beside_trained(entry: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+    """Whether the head alone, on an encoder from elsewhere, does what the whole network does from a random start."""
+    known = [
+        cell
+        for cell in cells
+        if cell["mode"] == "frozen" and cell["verdict"]["beside_trained"] not in ("unknown", "reference")
+    ]
+    if not known:
+        return []
+    as_good = [cell["start"] for cell in known if cell["verdict"]["beside_trained"] in ("same", "better")]
+    what = f"from {', '.join(as_good)}" if as_good else "from nowhere"
+    return [f"{entry['name']}: a frozen encoder is as good as one that learns from a random start if it comes {what}"]
+
+
+def _name(cell: Cell) -> str:
+    if cell["start"] == RANDOM:
+        return f"{cell['mode']}: a random start"
+    return f"{cell['mode']}: from {'itself' if cell['start'] == cell['entry'] else cell['start']}"
+
+
+def _arrow(cell: Cell) -> str:
+    return f"{cell['start']} to {cell['entry']}"

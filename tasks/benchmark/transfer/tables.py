@@ -1,0 +1,85 @@
+"""The transfer as text: a table for each mode, and CSV."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.benchmark import report as tables
+from tasks.benchmark.comparison.numbers import NONE, Quality, groups, number
+from tasks.benchmark.trainings import FAILED
+from tasks.benchmark.transfer.plan import MODES, RANDOM
+from tasks.benchmark.transfer.results import WORDS
+
+TITLES = {
+    "trained": "the encoder starts as another task's and learns on",
+    "frozen": "the encoder starts as another task's and stays as it is",
+}
+_QUALITIES = ("mean", "std", "least", "greatest")
+_CELL = ("entry", "start", "mode", "status", "reason")
+_GAINS = ("gain", "gain_to_trained")
+
+
+def columns(report: Mapping[str, Any]) -> list[str]:
+    """Heads of a table: where the encoder comes from."""
+    return ["to", "baseline", "random start", *(f"from {entry['name']}" for entry in report["entries"])]
+
+
+def rows(report: Mapping[str, Any], mode: str) -> list[list[str]]:
+    """A row for each target; of each start the quality, and what it does beside the random one."""
+    made = []
+    for entry, cells in groups(report):
+        quality = Quality.of(entry, cells)
+        own = [cell for cell in cells if cell["mode"] == mode]
+        baseline = f"{entry['baseline']['label']} {quality.text(number(entry, 'baseline', 'value'))}"
+        made.append([f"{entry['name']} ({entry['label']})", baseline, *(_text(cell, quality) for cell in own)])
+    return made
+
+
+def _text(cell: Mapping[str, Any], quality: Quality) -> str:
+    if cell["quality"] is None:
+        return cell["status"] if cell["status"] == FAILED else NONE
+    word = "" if cell["start"] == RANDOM else WORDS[cell["verdict"]["quality"]]
+    parts = [
+        quality.summary(cell),
+        word if word != "unknown" else "",
+        "" if cell["status"] != FAILED else "a seed failed",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def as_markdown(report: Mapping[str, Any]) -> str:
+    """Both tables and the notes."""
+    done = report["encoder"]
+    encoder = ", ".join(f"{name} {value}" for name, value in done.items())
+    epochs = "; ".join(
+        f"{entry['name']} {entry['source']['epochs']} as a source, {entry['epochs']} as a target"
+        for entry in report["entries"]
+    )
+    parts = [
+        "# Transfer between tasks\n",
+        f"One encoder: {encoder}. Epochs: {epochs}. Seeds: {report['options']['seeds']}.\n",
+    ]
+    for mode in MODES:
+        lines = rows(report, mode)
+        parts.append(tables.as_markdown(f"## {mode.capitalize()}: {TITLES[mode]}", columns(report), lines, []).rstrip())
+        parts.append("")
+    parts += ["## Notes\n", *(f"- {line}" for line in report["notes"])]
+    machine = report["machine"]
+    parts.append(f"\n{report['date']}, commit {report['commit']}, {machine['cpu']}, torch {machine['torch']};")
+    parts.append(f"`{' '.join(report['command'])}`")
+    return "\n".join(parts) + "\n"
+
+
+def as_csv(report: Mapping[str, Any]) -> str:
+    """One row a cell; a gain is positive where it is better than the random start, in the metric's unit."""
+    heads = [*_CELL, "metric", "higher_is_better", "epochs", "seeds", "verdict", "verdict_beside_trained"]
+    heads += [f"{name}_{part}" for name in ("quality", *_GAINS) for part in _QUALITIES]
+    made: list[Sequence[object]] = []
+    for entry, cells in groups(report):
+        for cell in cells:
+            row: list[object] = [*(cell[name] for name in _CELL)]
+            row += [entry["metric"], entry["higher_is_better"], entry["epochs"]]
+            row += [sum(run["quality"] is not None for run in cell["runs"])]
+            row += [cell["verdict"]["quality"], cell["verdict"]["beside_trained"]]
+            row += [number(cell, name, part) for name in ("quality", *_GAINS) for part in _QUALITIES]
+            made.append([*row, cell["command"]])
+    return tables.as_csv([*heads, "command"], made)

@@ -1,0 +1,318 @@
+"""Transfer between tasks as a benchmark: real trainings through the command line, and what is made of their results."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tasks.asr.__main__ import main as asr
+from tasks.benchmark.__main__ import main
+from tasks.benchmark.trainings import DONE, FAILED, Finished, _Children
+from tasks.benchmark.transfer import tables
+from tasks.benchmark.transfer.plan import DECODED, ENCODER, EPOCHS, MODES, RANDOM, Plan, source_name, target_name
+from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
+from tasks.detr.__main__ import main as detr
+from tasks.forecast.__main__ import main as forecast
+from tasks.vit.__main__ import main as vit
+
+ALL = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
+SMALLER = [
+    "--model.encoder.embed_dim=16",
+    "--model.encoder.ffn_dim=16",
+    "--model.encoder.num_layers=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_test_batches=1",
+]
+
+
+@pytest.fixture
+def here(monkeypatch) -> list[str]:
+    """Trainings run in this process, which has torch already: the same command lines, a little smaller.
+
+    Gives the names of those that have run.
+    """
+    ran: list[str] = []
+
+    def run(self: _Children, command: list[str], log: Path, environment: dict[str, str]) -> tuple[int, float]:
+        ran.append(log.parent.name)
+        with log.open("w") as output, redirect_stdout(output), redirect_stderr(output):
+            return ALL[command[2].removeprefix("tasks.")]([*command[3:], *SMALLER]), 1.0
+
+    monkeypatch.setattr(_Children, "run", run)
+    return ran
+
+
+@pytest.fixture
+def stand_in(monkeypatch) -> list[str]:
+    """Trainings that leave what a run leaves and take no time; one whose arguments cannot be says so, as tasks do."""
+    ran: list[str] = []
+
+    def run(self: _Children, command: list[str], log: Path, environment: dict[str, str]) -> tuple[int, float]:
+        ran.append(log.parent.name)
+        if log.parent.name == "source.vit.0" and "--model.patch_size=0" in command:
+            log.write_text("error: patch_size=0 must be at least 1\n")
+            return 1, 0.0
+        folder = log.parent / "run"
+        (folder / "checkpoints").mkdir(parents=True)
+        metrics = {"test/accuracy": 0.5, "test/mae": 0.5, "test/naive_mae": 0.6}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        log.write_text(f"run: {folder}\n")
+        return 0, 0.0
+
+    monkeypatch.setattr(_Children, "run", run)
+    return ran
+
+
+@pytest.fixture
+def transfer(tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
+    def run(*args: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(["transfer", *map(str, args)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+QUICK = ("--quick", "--tasks", "vit,forecast", "--jobs", "1")
+
+
+def test_two_tasks_through_the_command_line(here, transfer, tmp_path):
+    code, out, err = transfer(*QUICK, "--output", tmp_path)
+    assert code == 0, err
+    folder = Path(out.strip().splitlines()[-1].removeprefix("run: "))
+    assert folder.parent == tmp_path / "transfer"
+    report = json.loads((folder / "results.json").read_text())
+    assert (report["schema"], report["version"]) == ("onecore.transfer", 1)
+    assert [entry["source"]["status"] for entry in report["entries"]] == [DONE, DONE]
+    cells = {(cell["entry"], cell["start"], cell["mode"]): cell for cell in report["cells"]}
+    assert len(cells) == 2 * 3 * 2
+    assert {cell["status"] for cell in cells.values()} == {DONE}
+    assert len(here) == len(set(here)) == 2 + 12
+
+    def encoder(name: str) -> dict[str, torch.Tensor]:
+        (file,) = (folder / "trainings" / name).glob("*/*/checkpoints/best.ckpt")
+        weights = torch.load(file, weights_only=True)["state_dict"]
+        return {name: tensor for name, tensor in weights.items() if name.startswith("network.encoder.")}
+
+    taken, learnt, trained = (
+        encoder(name) for name in ("vit.forecast.frozen.0", "source.forecast.0", "vit.forecast.trained.0")
+    )
+    assert all(torch.equal(taken[name], learnt[name]) for name in learnt)
+    assert not all(torch.equal(trained[name], learnt[name]) for name in learnt)
+    rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
+    assert len(rows) == len(cells)
+    for row in rows:
+        quality = cells[row["entry"], row["start"], row["mode"]]["quality"]
+        assert float(row["quality_mean"]) == quality["mean"]
+    text = (folder / "results.md").read_text()
+    assert "| to | baseline | random start | from vit | from forecast |" in text
+    assert "one seed: differences say nothing" in text
+
+
+def test_killed_and_gone_on_with(stand_in, transfer, tmp_path, monkeypatch):
+    """What is finished is not trained again, and the rest starts from it."""
+    original = _Children.run
+
+    def stop(self, *args):
+        if len(stand_in) == 4:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(_Children, "run", stop)
+    code, _, err = transfer("--quick", "--tasks", "forecast", "--jobs", "1", "--output", tmp_path)
+    assert code == 1
+    (folder,) = (tmp_path / "transfer").iterdir()
+    assert f"go on with: python -m tasks.benchmark transfer --resume {folder}" in err
+    done = list(stand_in)
+    monkeypatch.setattr(_Children, "run", original)
+    code, out, err = transfer("--resume", folder)
+    assert code == 0, err
+    assert out.strip().endswith(f"run: {folder}")
+    assert sorted(stand_in) == sorted(set(stand_in)) == sorted(path.name for path in (folder / "trainings").iterdir())
+    assert len(done) == 4
+    assert all(cell["status"] == DONE for cell in json.loads((folder / "results.json").read_text())["cells"])
+
+
+def test_failed_source_is_recorded_and_the_rest_goes_on(stand_in, transfer, tmp_path, monkeypatch):
+    original = _Children.run
+
+    def run(self: _Children, command: list[str], log: Path, environment: dict[str, str]) -> tuple[int, float]:
+        if log.parent.name == "source.vit.0":
+            command = [*command, "--model.patch_size=0"]
+        return original(self, command, log, environment)
+
+    monkeypatch.setattr(_Children, "run", run)
+    code, out, err = transfer(*QUICK, "--output", tmp_path)
+    assert code == 0, err
+    folder = Path(out.strip().splitlines()[-1].removeprefix("run: "))
+    report = json.loads((folder / "results.json").read_text())
+    source = report["entries"][0]["source"]
+    assert source["status"] == FAILED
+    assert source["reason"] == "seed 0: patch_size=0 must be at least 1"
+    for cell in report["cells"]:
+        assert cell["status"] == (FAILED if cell["start"] == "vit" else DONE)
+        if cell["start"] == "vit":
+            assert cell["reason"] == "seed 0: source.vit.0, which it starts from, failed"
+            assert cell["quality"] is cell["gain"] is None
+    assert "vit as a source: seed 0: patch_size=0 must be at least 1" in report["notes"]
+    assert "forecast, trained: from vit: seed 0: source.vit.0, which it starts from, failed" in report["notes"]
+    assert "| failed |" in (folder / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--tasks", "vit,fercast"], "'fercast' is no task with experiments; did you mean forecast?"),
+        (["--resume", "nowhere"], "--resume nowhere: it holds no run"),
+        (["--resume", "nowhere", "--seeds", "2"], "leave --seeds out"),
+    ],
+)
+def test_mistakes(transfer, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = transfer(*args)
+    assert code == 2
+    assert message in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_plan_is_one_encoder_and_equal_steps():
+    plan = Plan.of(tasks=("vit", "detr", "asr", "forecast"), quick=False, jobs=2, threads=1)
+    trainings = plan.trainings()
+    assert plan.seeds == 3
+    assert len(trainings) == len({each.name for each in trainings}) == 3 * (4 + 4 * 5 * 2)
+    encoders = {
+        tuple(arg for arg in each.args if re.match(r"--model\.encoder\.(?!attention)", arg)) for each in trainings
+    }
+    assert encoders == {tuple(f"--model.encoder.{name}={value}" for name, value in ENCODER.items())}
+    names = [each.name for each in trainings]
+    for each in trainings:
+        assert all(names.index(name) < names.index(each.name) for name in each.after)
+        if not each.name.startswith("source."):
+            assert f"--trainer.max_epochs={EPOCHS[each.task]}" in each.args
+        same_start = {arg for arg in each.args if "encoder_from" in arg}
+        assert same_start == {f"--model.encoder_from={{run:{name}}}" for name in each.after}
+        assert ("--model.freeze_encoder=true" in each.args) == each.name.split(".")[2].startswith("frozen")
+
+
+def made(plan: Plan, values: dict[tuple[str, str], list[float | None]], metric: str) -> dict[str, Finished]:
+    """Trainings with given metrics by start and mode; None = failed."""
+    finished = {}
+    for (start, mode), seeds in values.items():
+        for seed, value in enumerate(seeds):
+            name = source_name("vit", seed) if mode == "source" else target_name("vit", start, mode, seed)
+            ended = ("done", None, {metric: value}) if value is not None else ("failed", "no memory", {})
+            finished[name] = Finished(*ended, 1.0, 1.0, "command", "run", "commit")
+    return finished
+
+
+def test_gains_and_verdicts_by_hand():
+    plan = Plan(tasks=("vit",), seeds=3, quick=False, jobs=1, threads=1)
+    values: dict[tuple[str, str], list[float | None]] = {
+        ("vit", "source"): [0.9, 0.9, 0.9],
+        (RANDOM, "trained"): [0.50, 0.60, 0.70],
+        ("vit", "trained"): [0.80, 0.72, 0.71],
+        (RANDOM, "frozen"): [0.30, 0.40, 0.35],
+        ("vit", "frozen"): [0.20, 0.25, 0.29],
+    }
+    finished = made(plan, values, "test/accuracy")
+    cells = {(cell["start"], cell["mode"]): cell for cell in cells_of(plan, finished)}
+    better = cells["vit", "trained"]
+    assert better["gain"]["mean"] == pytest.approx((0.30 + 0.12 + 0.01) / 3)
+    assert (better["gain"]["least"], better["gain"]["greatest"]) == pytest.approx((0.01, 0.30))
+    assert better["verdict"]["quality"] == "better"
+    assert better["gain_to_trained"] == better["gain"]
+    worse = cells["vit", "frozen"]
+    assert worse["gain"]["mean"] == pytest.approx((-0.10 - 0.15 - 0.06) / 3)
+    assert worse["gain_to_trained"]["mean"] == pytest.approx((-0.30 - 0.35 - 0.41) / 3)
+    assert (worse["verdict"]["quality"], worse["verdict"]["beside_trained"]) == ("worse", "worse")
+    assert cells[RANDOM, "trained"]["gain"] is None
+    assert cells[RANDOM, "frozen"]["verdict"] == {"quality": "reference", "beside_trained": "worse", "text": ""}
+    values["vit", "trained"] = [0.80, 0.72, 0.65]
+    cells = cells_of(plan, made(plan, values, "test/accuracy"))
+    assert cells[1]["verdict"]["quality"] == "same"
+    values["vit", "trained"] = [None, 0.72, 0.71]
+    cell = cells_of(plan, made(plan, values, "test/accuracy"))[1]
+    assert (cell["status"], cell["reason"]) == (FAILED, "seed 0: no memory")
+    assert cell["gain"]["mean"] == pytest.approx((0.12 + 0.01) / 2)
+    assert cell["verdict"]["quality"] == "better"
+
+
+def test_less_is_better_where_the_metric_is_an_error():
+    plan = Plan(tasks=("forecast",), seeds=2, quick=False, jobs=1, threads=1)
+    finished = {
+        target_name("forecast", start, "trained", seed): Finished(
+            "done", None, {"test/mae": value + seed / 100, "test/naive_mae": 0.5}, 1.0, 1.0, "command", "run", "commit"
+        )
+        for start, value in {RANDOM: 0.4, "forecast": 0.3}.items()
+        for seed in range(2)
+    }
+    entries, cells = entries_of(plan, finished), cells_of(plan, finished)
+    assert entries[0]["baseline"] == {"label": "seasonal-naive", "value": 0.5}
+    assert cells[1]["verdict"]["quality"] == "better"
+    assert cells[1]["gain"]["mean"] == pytest.approx(0.1)
+    assert cells[2]["status"] == "missing"
+    assert cells[2]["gain"] is None
+
+
+def test_notes_say_where_it_helps_hurts_and_does_nothing():
+    plan = Plan(tasks=("vit", "asr", "forecast"), seeds=2, quick=False, jobs=1, threads=1)
+    accuracy = {RANDOM: 0.5, "vit": 0.5, "asr": 0.7, "forecast": 0.3}
+    error = {RANDOM: 0.5, "vit": 0.5, "asr": 0.505, "forecast": 0.2}
+    finished = {}
+    for task, metric, values in (("vit", "accuracy", accuracy), ("asr", "wer", error), ("forecast", "mae", error)):
+        for start, mode, seed in ((start, mode, seed) for start in values for mode in MODES for seed in range(2)):
+            lost = 0.0 if mode == "trained" else 0.4 if start != "asr" else 0.0
+            value = values[start] + seed / 50 + (lost if metric != "accuracy" else -lost)
+            metrics = {f"test/{metric}": value, "test/naive_mae": 0.6}
+            finished[target_name(task, start, mode, seed)] = Finished(
+                "done", None, metrics, 1.0, 1.0, "command", "run", "commit"
+            )
+    entries, cells = entries_of(plan, finished), cells_of(plan, finished)
+    notes = notes_of(plan, entries, cells)
+    assert notes[0] == (
+        "trained, of 6 pairs of two tasks: another task's encoder helps in 2 (asr to vit, forecast to asr), hurts in 1 "
+        "(forecast to vit), makes no difference in 3 (vit to asr, vit to forecast, asr to forecast)"
+    )
+    assert (
+        "vit, trained: from asr helps: accuracy 0.71 against 0.51, better with every seed than any of the random start"
+        in notes
+    )
+    assert (
+        "vit, trained: from itself makes no difference: accuracy 0.51 against 0.51, within the spread of the seeds"
+        in notes
+    )
+    assert "vit: a frozen encoder is as good as one that learns from a random start if it comes from asr" in notes
+    report = {"entries": entries, "cells": cells}
+    assert tables.columns(report) == ["to", "baseline", "random start", "from vit", "from asr", "from forecast"]
+    assert tables.rows(report, "trained")[0] == [
+        "vit (accuracy)",
+        "majority class 10.0 %",
+        "51.0 ± 1.4 %",
+        "51.0 ± 1.4 %, makes no difference",
+        "71.0 ± 1.4 %, helps",
+        "31.0 ± 1.4 %, hurts",
+    ]
+
+
+@pytest.mark.parametrize("task", ALL)
+def test_tasks_take_the_plan(task, capsys):
+    """Its arguments are real ones, and a decoder has the encoder's width."""
+    plan = Plan.of(tasks=tuple(ALL), quick=True, jobs=1, threads=1)
+    (training,) = [each for each in plan.trainings() if each.name == f"{task}.vit.frozen.0"]
+    with pytest.raises(SystemExit):
+        ALL[task](["fit", *training.args, "--print_config"])
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model["encoder"]["init_args"].items() >= ENCODER.items()
+    assert model["encoder_from"] == "{run:source.vit.0}"
+    assert model["freeze_encoder"] is True
+    assert (task in DECODED) == (model.get("decoder") is not None)
+    if task in DECODED:
+        assert model["decoder"]["init_args"]["embed_dim"] == ENCODER["embed_dim"]
