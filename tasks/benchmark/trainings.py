@@ -24,6 +24,11 @@ from tasks.run import write_whole
 
 DONE, FAILED = "done", "failed"
 _ROOT = Path(__file__).resolve().parents[2]
+_FOLLOW = (
+    "import ctypes, runpy, sys; getattr(ctypes.CDLL(None), 'prctl', lambda *_: 0)(1, 9); "
+    "del sys.argv[0]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+"""Runs a module as `python -m` does, in a process that Linux kills when the benchmark is killed (PR_SET_PDEATHSIG)."""
 _QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false")
 
 
@@ -172,7 +177,7 @@ def _train(
         ended = _failed(training, f"{lacking[0]}, which it starts from, failed", 0.0)
     else:
         args = [re.sub(r"\{run:(.*?)\}", lambda name: str(folder / str(runs[name[1]])), arg) for arg in training.args]
-        command = [sys.executable, "-m", _module(training.task), "fit", *args, *_QUIET]
+        command = [sys.executable, "-c", _FOLLOW, _module(training.task), "fit", *args, *_QUIET]
         command += [f"--seed_everything={training.seed}", f"--runs={own}"]
         start = time.monotonic()
         code, cpu_seconds = children.run(command, own / "log.txt", _environment(threads))

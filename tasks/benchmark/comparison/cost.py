@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tasks.base import TaskModule
 from tasks.benchmark.comparison.experiments import Experiment, class_of
 from tasks.benchmark.measure import MEBIBYTE, interleave, peak_memory, prepare
-from tasks.build import build
+from tasks.build import TaskParser, build
 from tasks.cli import TaskCLI
-from tasks.errors import TaskError, first_line
+from tasks.errors import TaskError, UsageError, first_line
 from tasks.help import TASKS, import_object
+from tasks.mistakes import explain
 from tasks.optim import build_optimizer
 
 INPUTS = {
@@ -118,11 +119,16 @@ def measure_costs(
             inference[attention] = bench.inference(bench.make(attention).network)
         except (TaskError, ValueError, RuntimeError, MemoryError) as error:
             train.pop(attention, None)
-            found[attention] = {"reason": first_line(error)}
+            found[attention] = {"reason": _reason(error)}
     times = interleave(train, rounds, seconds), interleave(inference, rounds, seconds)
     for name in train:
         found[name] |= {"samples": bench.samples, "train_ms": times[0][name], "inference_ms": times[1][name]}
     return found
+
+
+def _reason(error: Exception) -> str:
+    """In a line; what the parser says takes many."""
+    return explain(str(error), TaskParser(), [], {}) if isinstance(error, UsageError) else first_line(error)
 
 
 def make_bench(experiment: Experiment, args: Sequence[str]) -> Bench:

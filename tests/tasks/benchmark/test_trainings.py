@@ -132,7 +132,8 @@ def test_a_half_done_training_is_begun_anew(quick_task: Path):
     assert finished["good"].status == DONE
 
 
-def test_killed_with_its_children_and_gone_on_with(quick_task: Path, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_killed_with_its_children_and_gone_on_with(quick_task: Path, tmp_path: Path, number: signal.Signals):
     script = tmp_path / "script.py"
     script.write_text(
         f"""
@@ -152,13 +153,29 @@ t.run_trainings(trainings, pathlib.Path({str(quick_task)!r}), progress=Progress(
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)  # Ctrl-C
+    process.send_signal(number)
     assert process.wait(timeout=30) != 0
+    deadline = time.monotonic() + 10
+    while _alive(str(quick_task / "slow")):
+        assert time.monotonic() < deadline, "a child outlives the benchmark"
+        time.sleep(0.05)
     assert not (quick_task / "slow" / "finished.json").exists()
     trainings = [Training("quick", "stand_in", (), 0), Training("slow", "stand_in", (), 0)]
     finished, events = run(trainings, quick_task)
     assert ("start", "quick") not in events
     assert {each.status for each in finished.values()} == {DONE}
+
+
+def _alive(argument: str) -> bool:
+    """Whether a process has this within its command line."""
+    lines = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(os.getpid())]
+    for line in lines:
+        try:
+            if argument in line.read_text():
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def test_time_left_is_corrected_by_what_has_ended():

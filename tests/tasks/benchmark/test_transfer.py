@@ -5,24 +5,19 @@ import io
 import json
 import re
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from tasks.asr.__main__ import main as asr
 from tasks.benchmark.__main__ import main
 from tasks.benchmark.trainings import DONE, FAILED, Finished, _Children
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import DECODED, ENCODER, EPOCHS, MODES, RANDOM, Plan, source_name, target_name
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
-from tasks.detr.__main__ import main as detr
-from tasks.forecast.__main__ import main as forecast
-from tasks.vit.__main__ import main as vit
+from tests.tasks.benchmark.helpers import ALL, training_here
 
-ALL = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
 SMALLER = [
     "--model.encoder.embed_dim=16",
     "--model.encoder.ffn_dim=16",
@@ -39,13 +34,7 @@ def here(monkeypatch) -> list[str]:
     Gives the names of those that have run.
     """
     ran: list[str] = []
-
-    def run(self: _Children, command: list[str], log: Path, environment: dict[str, str]) -> tuple[int, float]:
-        ran.append(log.parent.name)
-        with log.open("w") as output, redirect_stdout(output), redirect_stderr(output):
-            return ALL[command[2].removeprefix("tasks.")]([*command[3:], *SMALLER]), 1.0
-
-    monkeypatch.setattr(_Children, "run", run)
+    monkeypatch.setattr(_Children, "run", training_here(ran, *SMALLER))
     return ran
 
 
