@@ -161,7 +161,7 @@ def write_etth1(root: Path) -> None:
     times = np.arange("2016-07-01", "2018-06-26", dtype="datetime64[h]")[:17_420]
     hours, random = np.arange(len(times))[:, None], np.random.default_rng(0)
     phases = np.linspace(0, 2, len(_COLUMNS))
-    values = 3 * np.sin(2 * np.pi * hours / 24 + phases) + 2 * np.sin(2 * np.pi * hours / 168 + phases) + hours / 2000
+    values = 3 * np.sin(2 * np.pi * hours / 24 + phases) + 3 * np.sin(2 * np.pi * hours / 168 + phases) + hours / 2000
     values = (values + random.normal(0, 0.5, values.shape)).round(3)
     rows = (
         f"{str(time).replace('T', ' ')}:00:00,{','.join(map(str, row))}"
