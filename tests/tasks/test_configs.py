@@ -108,6 +108,11 @@ ROWS = {
         [*epochs(2), *PRETRAINED, "--data.batch_size=16", "--data.image_size=64"],
         most=0.5,
     ),
+    "vit/long.yaml": Row(
+        None,
+        "196 patches and 150 steps; 1,024 and 500 take a minute and a half",
+        ["--data.image_size=28", "--trainer.limit_train_batches=150", "--data.batch_size=16"],
+    ),
     "detr/digits.yaml": Row(
         lambda root, _: made.write_scenes(root, COUNTS, (64, 64), most=2),
         "small scenes, of discs: digits are learnt in some thousand steps",
@@ -152,6 +157,12 @@ ROWS = {
         "492 steps; on the test part a week ago is so good a forecast that it takes some 900 to beat it",
         [*epochs(4), *thin()],
         part="val",
+    ),
+    "forecast/long.yaml": Row(
+        None,
+        "a tenth of the lengths",
+        ["--data.period=180", "--data.context_length=410", "--data.batch_size=16", "--trainer.limit_train_batches=120"],
+        most=0.5,
     ),
     **{
         f"forecast/etth1_{horizon}.yaml": Row(
