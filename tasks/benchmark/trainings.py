@@ -105,7 +105,7 @@ def run_trainings(
     Returns:
         What became of each, by name.
     """
-    finished = {each.name: known for each in trainings if (known := _on_record(each, folder)) is not None}
+    finished = recorded(trainings, folder)
     waiting = [each for each in trainings if each.name not in finished]
     for name, known in finished.items():
         progress.skip(name, known.seconds)
@@ -130,6 +130,11 @@ def run_trainings(
             children.end()
             raise
     return finished
+
+
+def recorded(trainings: Sequence[Training], folder: Path) -> dict[str, Finished]:
+    """What is done already, by name; one that failed, or was another command, is to be trained again."""
+    return {each.name: known for each in trainings if (known := _on_record(each, folder)) is not None}
 
 
 class _Children:
@@ -227,7 +232,6 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _on_record(training: Training, folder: Path) -> Finished | None:
-    """What became of it earlier, if it was done; one that failed, or was another command, is trained again."""
     try:
         known: dict[str, Any] = json.loads((folder / training.name / "finished.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

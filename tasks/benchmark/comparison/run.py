@@ -23,11 +23,12 @@ from tasks.benchmark.measure import in_fresh_process
 from tasks.benchmark.progress import Progress
 from tasks.benchmark.report import as_table, commit, machine, make_console
 from tasks.benchmark.resume import read_plan, save_plan
-from tasks.benchmark.trainings import Finished, Training, run_trainings
+from tasks.benchmark.trainings import Finished, Training, recorded, run_trainings
 from tasks.errors import Interrupted, TaskError, first_line
 from tasks.run import make_run_folder, write_whole
 
 SCHEMA, VERSION = "onecore.comparison", 1
+_TRAININGS = "trainings"
 
 
 def run_comparison(plan: Plan, output: Path, resume: Path | None = None, command: Sequence[str] = ()) -> Path:
@@ -60,6 +61,7 @@ def run_comparison(plan: Plan, output: Path, resume: Path | None = None, command
     try:
         _work(plan, folder, console, state)
     except KeyboardInterrupt:
+        state.finished = recorded(plan.trainings(), folder / _TRAININGS)
         _write(plan, folder, state, command)
         raise Interrupted(f"stopped, {folder} has what is finished; go on with: {again}") from None
     report = _write(plan, folder, state, command)
@@ -117,7 +119,7 @@ def _work(plan: Plan, folder: Path, console: Console, state: State) -> None:
                 lambda length=length: measure_length(plan, length, state.scaling, console),
             )
         before = time.process_time()
-        state.finished = run_trainings(trainings, folder / "trainings", progress=progress, jobs=plan.jobs, told=tell)
+        state.finished = run_trainings(trainings, folder / _TRAININGS, progress=progress, jobs=plan.jobs, told=tell)
         spent = sum(each.cpu_seconds for each in state.finished.values())
         state.overhead = (time.process_time() - before) / spent if spent else None
     state.wall = time.monotonic() - start

@@ -12,7 +12,7 @@ from tasks.benchmark.comparison.run import tell
 from tasks.benchmark.progress import Progress
 from tasks.benchmark.report import as_table, commit, machine, make_console
 from tasks.benchmark.resume import read_plan, save_plan
-from tasks.benchmark.trainings import Finished, run_trainings
+from tasks.benchmark.trainings import Finished, recorded, run_trainings
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import ENCODER, MODES, Plan
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
@@ -20,6 +20,7 @@ from tasks.errors import Interrupted
 from tasks.run import make_run_folder, write_whole
 
 SCHEMA, VERSION = "onecore.transfer", 1
+_TRAININGS = "trainings"
 
 
 def run_transfer(plan: Plan, output: Path, resume: Path | None = None, command: Sequence[str] = ()) -> Path:
@@ -48,13 +49,13 @@ def run_transfer(plan: Plan, output: Path, resume: Path | None = None, command: 
     again = f"python -m tasks.benchmark transfer --resume {folder}"
     console.print(f"if it is stopped, go on with: {again}", style="dim", soft_wrap=True)
     trainings, start = plan.trainings(), time.monotonic()
-
     try:
         with Progress(console, {each.name: each.weight for each in trainings}, plan.jobs) as progress:
             finished = run_trainings(
-                trainings, folder / "trainings", progress=progress, jobs=plan.jobs, threads=plan.threads, told=tell
+                trainings, folder / _TRAININGS, progress=progress, jobs=plan.jobs, threads=plan.threads, told=tell
             )
     except KeyboardInterrupt:
+        _write(plan, folder, recorded(trainings, folder / _TRAININGS), command, time.monotonic() - start)
         raise Interrupted(f"stopped, {folder} has what is finished; go on with: {again}") from None
     report = _write(plan, folder, finished, command, time.monotonic() - start)
     for mode in MODES:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,23 @@ def test_gone_on_with_it_trains_only_what_is_lost_and_to_the_last_digit(compared
     again = json.loads((compared / "results.json").read_text())
     for old, new in zip(report["cells"], again["cells"], strict=True):
         assert [each["quality"] for each in old["runs"]] == [each["quality"] for each in new["runs"]]
+
+
+def test_stopped_it_writes_what_is_finished_and_says_how_to_go_on(compared: Path, tmp_path: Path, monkeypatch, capsys):
+    folder = tmp_path / "stopped"
+    shutil.copytree(compared, folder)
+    (folder / "results.json").unlink()
+    (folder / "trainings" / "forecast.linear.0" / "finished.json").unlink()
+
+    def stop(*_: object) -> tuple[int, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Children, "run", stop)
+    assert main(["run", "--resume", str(folder)]) == 1
+    assert f"go on with: python -m tasks.benchmark run --resume {folder}" in capsys.readouterr().err
+    cells = json.loads((folder / "results.json").read_text())["cells"]
+    assert [cell["status"] for cell in cells] == ["done", "missing", "missing"]
+    assert [cell["train"] is not None for cell in cells] == [True, True, False]
 
 
 @pytest.mark.parametrize(
