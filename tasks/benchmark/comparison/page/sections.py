@@ -26,7 +26,7 @@ def losses_section(report: Report, marks: Mapping[str, Mark]) -> Markup:
             element("li", _link(entry, cell), f" ({cell['inputs']}): {text}", **of(entry)) for entry, cell, text in lost
         ]
         parts.append(element("article", heading, element("ul", *items) if items else None))
-    notes = [note for note in report.get("notes") or () if note not in said]
+    notes = [note for note in report.get("notes") or () if not note.endswith(tuple(said))]
     listed = element("ul", *(element("li", note) for note in notes), class_="notes")
     nothing = element("p", "Nothing is held against full attention yet.")
     grid = element("div", *parts, class_="losses") if parts else nothing
