@@ -23,17 +23,27 @@ class SpokenSentences(SpeechDataModule):
         root: Folder in which they are made; `$ONECORE_DATA` if not given, or else `data`.
         joined_seconds: Sentences are joined, in each part, to recordings of at least so many seconds; single if not
             given.
+        only_words: Only the sentences that are made of these words alone are taken; all if not given. Of the digits
+            alone are 620, 28 and 61.
         speech: The arguments of `SpeechDataModule`.
 
     Raises:
-        ValueError: If `joined_seconds` is not positive.
+        ValueError: If `joined_seconds` is not positive, or no sentence of a part is made of `only_words`.
     """
 
-    def __init__(self, *, root: str | None = None, joined_seconds: float | None = None, **speech: Any) -> None:
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        joined_seconds: float | None = None,
+        only_words: list[str] | None = None,
+        **speech: Any,
+    ) -> None:
         super().__init__(root=root, **speech)
         if joined_seconds is not None and not joined_seconds > 0:
             raise ValueError(f"joined_seconds={joined_seconds} must be positive")
         self.joined_seconds = joined_seconds
+        self.only_words = only_words
 
     def prepare_data(self) -> None:
         """Makes the sentences if they are not there; Lightning calls this in one process only.
@@ -48,12 +58,16 @@ class SpokenSentences(SpeechDataModule):
         self.prepare_data()
         rows = read_spoken(self.root / _FOLDER, split)
         file = self.root / _FOLDER / f"{split}.jsonl"
-        return [
+        utterances = [
             Utterance(
                 row.audio, row.text, f"{file}, line {number}", [(word, start, end) for word, start, end in row.words]
             )
             for number, row in enumerate(rows, 1)
+            if self.only_words is None or set(row.text.split()) <= set(self.only_words)
         ]
+        if not utterances:
+            raise ValueError(f"only_words={self.only_words}: no sentence in {file} is made of these words alone")
+        return utterances
 
     def _samples(self, split: Split) -> SpeechSamples:
         if self.joined_seconds is None:

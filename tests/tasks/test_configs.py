@@ -118,6 +118,11 @@ ROWS = {
         "small scenes, of discs: digits are learnt in some thousand steps",
         [*epochs(6), *thin(1, "decoder"), AVERAGE, PLAIN],
     ),
+    "detr/long.yaml": Row(
+        lambda root, _: made.write_scenes(root, COUNTS, (64, 64), most=1),
+        "256 cells and 160 steps; 1,600 and 400 take two minutes",
+        [*epochs(4), "--data.image_size=64", "--data.batch_size=2"],
+    ),
     "detr/bccd.yaml": Row(
         lambda root, _: made.write_cells(root, COUNTS, (64, 80), most=2),
         "small pictures",
@@ -141,6 +146,11 @@ ROWS = {
         lambda root, _: made.write_sentences(root, {"train": 64, "val": 8, "test": 16}),
         "tones for words",
         [*epochs(12), *thin(), AVERAGE, "--data.batch_seconds=4"],
+    ),
+    "asr/long.yaml": Row(
+        lambda root, _: made.write_sentences(root, {"train": 64, "val": 8, "test": 16}),
+        "tones for words, joined to 1 s",
+        [*epochs(20), "--data.joined_seconds=1", "--data.batch_seconds=4"],
     ),
     "asr/fsdd.yaml": Row(
         lambda root, _: made.write_beeps(root, 16),

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from datamodules import SpokenSentences
+from datamodules.base import Split
 from datamodules.speech import joined
 from datamodules.speech.spoken import make_spoken
 
-COUNTS = {"train": 9, "val": 5, "test": 5}
+COUNTS: dict[Split, int] = {"train": 9, "val": 5, "test": 5}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,18 @@ def test_batches(root):
             words[-1][2] <= length / 16_000
             for words, length in zip(batch["words"], batch["audio_lengths"], strict=True)
         )
+
+
+def test_only_sentences_of_some_words(root):
+    every = [each["text"] for each in samples(make(root), "train")]
+    words = every[0].split()
+    wanted = [text for text in every if set(text.split()) <= set(words)]
+    assert len(wanted) < len(every)
+    assert [each["text"] for each in samples(make(root, only_words=words, joined_seconds=0.1), "train")] == wanted
+    with pytest.raises(
+        ValueError, match=r"only_words=\['abracadabra'\]: no sentence in .*train.jsonl is made of these"
+    ):
+        samples(make(root, only_words=["abracadabra"]), "train")
 
 
 def test_what_is_wrong(root):
