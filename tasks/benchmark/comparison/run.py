@@ -22,10 +22,10 @@ from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.measure import in_fresh_process
 from tasks.benchmark.progress import Progress
 from tasks.benchmark.report import as_table, commit, machine, make_console
-from tasks.benchmark.resume import read_plan, save_plan
+from tasks.benchmark.resume import begin
 from tasks.benchmark.trainings import Finished, Training, recorded, run_trainings
 from tasks.errors import Interrupted, TaskError, first_line
-from tasks.run import make_run_folder, write_whole
+from tasks.run import write_whole
 
 SCHEMA, VERSION = "onecore.comparison", 1
 _TRAININGS = "trainings"
@@ -48,15 +48,8 @@ def run_comparison(plan: Plan, output: Path, resume: Path | None = None, command
         Interrupted: If Ctrl-C has stopped it.
     """
     console = make_console()
-    if resume is None:
-        plan.experiments()
-        folder = make_run_folder(output, "benchmark")
-        save_plan(folder, plan, command)
-    else:
-        folder = resume
-        plan, command = read_plan(resume, Plan)
-    again = f"python -m tasks.benchmark run --resume {folder}"
-    console.print(f"if it is stopped, go on with: {again}", style="dim", soft_wrap=True)
+    plan.experiments()
+    folder, plan, command, again = begin("run", plan, command, output=output, resume=resume, console=console)
     state = State()
     try:
         _work(plan, folder, console, state)

@@ -11,13 +11,13 @@ from typing import Any
 from tasks.benchmark.comparison.run import tell
 from tasks.benchmark.progress import Progress
 from tasks.benchmark.report import as_table, commit, machine, make_console
-from tasks.benchmark.resume import read_plan, save_plan
+from tasks.benchmark.resume import begin
 from tasks.benchmark.trainings import Finished, recorded, run_trainings
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import ENCODER, MODES, Plan
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
 from tasks.errors import Interrupted
-from tasks.run import make_run_folder, write_whole
+from tasks.run import write_whole
 
 SCHEMA, VERSION = "onecore.transfer", 1
 _TRAININGS = "trainings"
@@ -40,14 +40,7 @@ def run_transfer(plan: Plan, output: Path, resume: Path | None = None, command: 
         Interrupted: If Ctrl-C has stopped it.
     """
     console = make_console()
-    if resume is None:
-        folder = make_run_folder(output, "transfer")
-        save_plan(folder, plan, command)
-    else:
-        folder = resume
-        plan, command = read_plan(resume, Plan)
-    again = f"python -m tasks.benchmark transfer --resume {folder}"
-    console.print(f"if it is stopped, go on with: {again}", style="dim", soft_wrap=True)
+    folder, plan, command, again = begin("transfer", plan, command, output=output, resume=resume, console=console)
     trainings, start = plan.trainings(), time.monotonic()
     try:
         with Progress(console, {each.name: each.weight for each in trainings}, plan.jobs) as progress:
