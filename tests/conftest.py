@@ -18,6 +18,25 @@ if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces:
 torch.set_num_threads(1)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begins what is traced, if any of it was asked for."""
+    from tests.test_traced import BESIDE, Beside
+
+    wanted = [item for item in session.items if getattr(item, "originalname", "") == "test_what_is_traced"]
+    if wanted and not session.config.option.collectonly:
+        beside = session.config.stash[BESIDE] = Beside()
+        for item in wanted:
+            beside.begin(item.callspec.params["path"], item.callspec.params["marker"])  # pyright: ignore
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leaves what is still traced when the tests end early."""
+    from tests.test_traced import BESIDE
+
+    if BESIDE in session.config.stash:
+        session.config.stash[BESIDE].end()
+
+
 @pytest.fixture(scope="module")
 def small_chunks():
     """So that a few tokens are several chunks."""

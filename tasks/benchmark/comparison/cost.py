@@ -3,9 +3,11 @@
 All mechanisms of an experiment are measured on the same batch of its own data, in turns, in fresh processes.
 """
 
+import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,11 +144,15 @@ def make_bench(experiment: Experiment, args: Sequence[str]) -> Bench:
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
 
-    def make(attention: str) -> TaskModule:
+    @cache
+    def prototype(attention: str) -> TaskModule:
         torch.manual_seed(0)
         module = build(module_class, _with_attention(config, experiment, attention), facts)
         module.log = lambda *_, **__: None  # there is no loop whose results it could join
         return module
+
+    def make(attention: str) -> TaskModule:
+        return copy.deepcopy(prototype(attention))
 
     samples = len(batch[INPUTS[experiment.task][0]])
     return Bench(experiment.task, batch, samples, _first(batch, INPUTS[experiment.task]), make)
