@@ -55,6 +55,7 @@ class Experiment:
         quick_epochs: How many with `--quick`; 0 = it is measured but not trained.
         seconds: Of a training of so many epochs on one core, about.
         settings: Arguments of the mechanisms that have to fit the length.
+        quick_args: What else is less with `--quick`.
         root: Folder of its data, below the root of all; None = they come with a package or are made.
     """
 
@@ -67,6 +68,7 @@ class Experiment:
     quick_epochs: int
     seconds: float
     settings: Settings
+    quick_args: tuple[str, ...] = ()
     root: str | None = None
 
     @property
@@ -102,9 +104,9 @@ EMBEDDED = (
         inputs="default",
         title="digits of 28x28 in patches of 7x7",
         config="vit/mnist.yaml",
-        epochs=15,
-        quick_epochs=3,
-        seconds=60,
+        epochs=10,
+        quick_epochs=2,
+        seconds=130,
         settings={
             "sparse": {"stride": 4},
             "longformer": {"window_size": 8, "num_global_tokens": 1},
@@ -116,9 +118,10 @@ EMBEDDED = (
         inputs="default",
         title="scenes of 128x128 with 1 to 8 digits",
         config="detr/digits.yaml",
-        epochs=6,
+        epochs=5,
         quick_epochs=1,
-        seconds=200,
+        quick_args=("--trainer.limit_train_batches=60", "--trainer.limit_test_batches=10"),
+        seconds=350,
         settings={"sparse": {"stride": 16}, "longformer": {"window_size": 64}},
     ),
     Experiment(
@@ -129,7 +132,8 @@ EMBEDDED = (
         config="asr/sentences.yaml",
         epochs=3,
         quick_epochs=1,
-        seconds=200,
+        quick_args=("--trainer.limit_train_batches=100", "--trainer.limit_test_batches=10"),
+        seconds=250,
         settings={"sparse": {"stride": 7}, "longformer": {"window_size": 16}},
     ),
     Experiment(

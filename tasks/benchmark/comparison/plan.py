@@ -85,6 +85,7 @@ class Plan:
                 epochs = each.quick_epochs if self.quick else each.epochs
                 for attention in self.attentions if epochs else ():
                     args = each.args(attention, epochs=epochs, data_root=Path(self.data_root))
+                    args += each.quick_args if self.quick else ()
                     seconds = 10 + each.seconds * epochs / each.epochs
                     made.append(Training(training_name(each.name, attention, seed), each.task, args, seed, seconds))
         return made
