@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from tasks.base import TaskModule
 from tasks.benchmark.comparison.experiments import Experiment, class_of
@@ -27,6 +26,7 @@ from tasks.help import TASKS, import_object
 from tasks.mistakes import explain
 from tasks.optim import build_optimizer
 
+Shape = Sequence[int]
 INPUTS = {
     "vit": ("image",),
     "detr": ("image", "padding_mask"),
@@ -196,7 +196,21 @@ def _counts(bench: Bench, attention: str) -> dict[str, Any]:
 
 
 def _flops(call: Callable[[], object]) -> float:
-    # The counter knows no fused attention on the CPU; this backend is made of plain products.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    with FlopCounterMode(display=False, custom_mapping=_FUSED) as counter:
         call()
     return float(counter.get_total_flops())
+
+
+def _fused(q: Shape, k: Shape, v: Shape, *_: object, **__: object) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _fused_backward(output: Shape, q: Shape, k: Shape, v: Shape, *_: object, **__: object) -> int:
+    return sdpa_backward_flop_count(output, q, k, v)
+
+
+_FUSED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _fused_backward,
+}
+"""Fused attention on the CPU, which the counter knows on the GPU alone."""

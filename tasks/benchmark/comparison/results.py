@@ -155,12 +155,19 @@ def notes_of(plan: Plan, entries: Sequence[Mapping[str, Any]], cells: Sequence[C
         notes += [f"{what}: {cell['attention']}: {cell['verdict']['text']}" for cell in own if cell["verdict"]["text"]]
         if len(own) > 1 and any(cell["verdict"]["time"] not in ("unknown", "reference") for cell in own):
             notes.append(f"{what}: {_winners(own)}")
-        notes += [f"{what}: {cell['attention']}: {cell['reason']}" for cell in own if cell["status"] != DONE]
-        notes += [f"{what}: {cell['attention']}: cost {cell['cost_reason']}" for cell in own if cell["cost_reason"]]
+        notes += _absences(what, {cell["attention"]: cell["reason"] for cell in own if cell["status"] != DONE})
+        notes += _absences(f"{what}: cost of", {cell["attention"]: cell["cost_reason"] for cell in own})
         notes += _below_baseline(what, entry, own)
     if plan.seeds < 2:
         notes.append("one seed: differences of quality say nothing; --seeds 3 shows the spread")
     return notes
+
+
+def _absences(what: str, reasons: Mapping[str, str | None]) -> list[str]:
+    """Who has no figure, those with the same reason together."""
+    every = dict.fromkeys(reason for reason in reasons.values() if reason)
+    names = {reason: [name for name, own in reasons.items() if own == reason] for reason in every}
+    return [f"{what}: {_listed(own)}: {reason}" for reason, own in names.items()]
 
 
 def _winners(cells: Sequence[Cell]) -> str:

@@ -151,6 +151,13 @@ def test_notes_say_who_does_not_beat_the_baseline():
     assert "full does not beat" not in said
 
 
+def test_notes_name_those_with_the_same_reason_together():
+    plan = replace(PLAN, tasks=("vit",))
+    said = notes_of(plan, entries_of(plan, {}, {}), cells_of(plan, {}, {}))
+    assert "vit, default inputs: full and linear: not trained yet" in said
+    assert "vit, default inputs: cost of: full and linear: not measured yet" in said
+
+
 def test_the_baseline_of_a_forecast_is_measured():
     finished = trained("forecast", "full", "test/mae", [0.3, 0.3, 0.3])
     entry = next(entry for entry in entries_of(PLAN, finished, {}) if entry["name"] == "forecast")
