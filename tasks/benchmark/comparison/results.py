@@ -155,7 +155,7 @@ def notes_of(plan: Plan, entries: Sequence[Mapping[str, Any]], cells: Sequence[C
         notes += [f"{what}: {cell['attention']}: {cell['verdict']['text']}" for cell in own if cell["verdict"]["text"]]
         if len(own) > 1 and any(cell["verdict"]["time"] not in ("unknown", "reference") for cell in own):
             notes.append(f"{what}: {_winners(own)}")
-        notes += _absences(what, {cell["attention"]: cell["reason"] for cell in own if cell["status"] != DONE})
+        notes += _absences(f"{what}:", {cell["attention"]: cell["reason"] for cell in own if cell["status"] != DONE})
         notes += _absences(f"{what}: cost of", {cell["attention"]: cell["cost_reason"] for cell in own})
         notes += _below_baseline(what, entry, own)
     if plan.seeds < 2:
@@ -167,7 +167,7 @@ def _absences(what: str, reasons: Mapping[str, str | None]) -> list[str]:
     """Who has no figure, those with the same reason together."""
     every = dict.fromkeys(reason for reason in reasons.values() if reason)
     names = {reason: [name for name, own in reasons.items() if own == reason] for reason in every}
-    return [f"{what}: {_listed(own)}: {reason}" for reason, own in names.items()]
+    return [f"{what} {_listed(own)}: {reason}" for reason, own in names.items()]
 
 
 def _winners(cells: Sequence[Cell]) -> str:

@@ -155,7 +155,7 @@ def test_notes_name_those_with_the_same_reason_together():
     plan = replace(PLAN, tasks=("vit",))
     said = notes_of(plan, entries_of(plan, {}, {}), cells_of(plan, {}, {}))
     assert "vit, default inputs: full and linear: not trained yet" in said
-    assert "vit, default inputs: cost of: full and linear: not measured yet" in said
+    assert "vit, default inputs: cost of full and linear: not measured yet" in said
 
 
 def test_the_baseline_of_a_forecast_is_measured():
