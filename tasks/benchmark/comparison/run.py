@@ -91,7 +91,7 @@ def _work(plan: Plan, folder: Path, console: Console, state: State) -> None:
     start = time.monotonic()
     trainings = plan.trainings()
     measurements = [(each, number) for each in plan.experiments() for number in range(plan.processes)]
-    lengths = LENGTHS[: len(LENGTHS) - 2] if plan.quick else LENGTHS
+    lengths = LENGTHS[:-3] if plan.quick else LENGTHS
     weights = {_cost_name(*each): 40.0 * plan.jobs for each in measurements}
     weights |= {f"length {length}": 15.0 * plan.jobs for length in lengths}
     weights |= {each.name: each.weight for each in trainings}

@@ -37,7 +37,7 @@ def compared(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiments, "EXPERIMENTS", experiments.EXPERIMENTS | {"embedded": (small,)})
         patch.setattr(_Children, "run", training_here([]))
-        patch.setattr(run, "LENGTHS", (64, 128, 256))
+        patch.setattr(run, "LENGTHS", (64, 128, 256, 512))
         args = [
             "--quick",
             "--jobs",
