@@ -34,6 +34,11 @@ def _draw(panel: Axes, rows: Sequence[Row], causal: bool, value: Callable[[Row],
         if own:
             style = "o-" if attention in OURS else "s--"
             panel.plot(list(own), [value(row) for row in own.values()], style, color=f"C{number}", label=attention)
+    show_lengths(panel, rows)
+
+
+def show_lengths(panel: Axes, rows: Sequence[Row]) -> None:
+    """Logarithmic axes with a mark at each measured length."""
     lengths = sorted({row["length"] for row in rows})
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")

@@ -54,7 +54,7 @@ def rows_of(
             rows.append(row | {"status": status, "reason": reason})
             continue
         floors = [result["floor_seconds"][name] for result in results]
-        times, floor = spread(_pooled(seconds[name])), spread(_pooled(floors))
+        times, floor = spread(pooled(seconds[name])), spread(pooled(floors))
         others = {other: ratio(seconds[other], seconds[name]) for other in seconds if other != name}
         rows.append(
             row
@@ -86,7 +86,7 @@ def ratio(of: Sequence[Sequence[float]], by: Sequence[Sequence[float]]) -> dict[
         Quartiles over all rounds of all processes, and the median of each process.
     """
     processes = [[a / b for a, b in zip(*pair, strict=True)] for pair in zip(of, by, strict=True)]
-    return {**spread(_pooled(processes)), "processes": [statistics.median(each) for each in processes]}
+    return {**spread(pooled(processes)), "processes": [statistics.median(each) for each in processes]}
 
 
 def measured(rows: Sequence[Row], attention: str, causal: bool) -> dict[int, Row]:
@@ -122,5 +122,6 @@ def csv_rows(rows: Sequence[Row]) -> Iterator[list[object]]:
         yield [flat.get(name) for name in CSV_COLUMNS]
 
 
-def _pooled(processes: Sequence[Sequence[float]]) -> list[float]:
+def pooled(processes: Sequence[Sequence[float]]) -> list[float]:
+    """The values of all processes, one after the other."""
     return [value for values in processes for value in values]

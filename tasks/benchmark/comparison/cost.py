@@ -48,14 +48,12 @@ class Bench:
     """An experiment's first batch of training, and what makes its module with another mechanism.
 
     Attributes:
-        task: The task.
         batch: The batch.
         samples: How many samples it has.
         single: The network's inputs of the first of them alone.
         make: Makes the module, given a mechanism.
     """
 
-    task: str
     batch: Mapping[str, Any]
     samples: int
     single: tuple[Tensor | None, ...]
@@ -155,7 +153,7 @@ def make_bench(experiment: Experiment, args: Sequence[str]) -> Bench:
         return copy.deepcopy(prototype(attention))
 
     samples = len(batch[INPUTS[experiment.task][0]])
-    return Bench(experiment.task, batch, samples, _first(batch, INPUTS[experiment.task]), make)
+    return Bench(batch, samples, _first(batch, INPUTS[experiment.task]), make)
 
 
 def _with_attention(config: Mapping[str, Any], experiment: Experiment, attention: str) -> dict[str, Any]:

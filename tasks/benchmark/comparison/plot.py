@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from tasks import figures
 from tasks.benchmark.attention.plan import direction
+from tasks.benchmark.attention.plot import show_lengths
 from tasks.benchmark.attention.rows import MEASURED, Row, measured
 from tasks.benchmark.comparison.marks import Mark, marks_of
 from tasks.benchmark.comparison.numbers import COSTS, Cell, Entry, Measure, Quality, Report, groups, number
@@ -86,12 +87,7 @@ def _scaling(report: Report, rows: Sequence[Row]) -> bytes:
         time.set_title(direction(causal))
         memory.set_xlabel("length (tokens)")
         for panel in (time, memory):
-            lengths = sorted({row["length"] for row in rows})
-            panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
-            panel.set_xticks(lengths, [str(length) for length in lengths])
-            panel.xaxis.minorticks_off()
-            panel.grid(alpha=0.3)
+            show_lengths(panel, rows)
     panels[0][0].set_ylabel("forward and backward (ms)")
     panels[1][0].set_ylabel("peak memory (MiB)")
     _legend(figure, marks)

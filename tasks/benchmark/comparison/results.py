@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.benchmark.attention.rows import ratio
+from tasks.benchmark.attention.rows import pooled, ratio
 from tasks.benchmark.comparison.experiments import REFERENCE, Experiment
 from tasks.benchmark.comparison.plan import Plan, training_name
 from tasks.benchmark.comparison.quality import NOT_YET, facts_of, judge_quality, run_of, state_of
@@ -73,14 +73,14 @@ def _cell(
         "parameters_to_full": None,
         "memory_to_full": None,
         "train": _train(times["train"], timed[0]["samples"]) if timed else None,
-        "inference": {"milliseconds": spread(_pooled(times["inference"])), "full_time_by_its": None} if timed else None,
+        "inference": {"milliseconds": spread(pooled(times["inference"])), "full_time_by_its": None} if timed else None,
         "cost_reason": None if timed else counts.get("reason", "not measured yet"),
         "times": times,
     }
 
 
 def _train(times: Sequence[Sequence[float]], samples: int) -> dict[str, Any]:
-    milliseconds = _pooled(times)
+    milliseconds = pooled(times)
     return {
         "milliseconds": spread(milliseconds),
         "samples_per_second": spread([samples / value * 1e3 for value in milliseconds]),
@@ -207,7 +207,3 @@ def _below_baseline(what: str, entry: Mapping[str, Any], cells: Sequence[Cell]) 
 def _first(costs: Costs, experiment: Experiment) -> Mapping[str, Mapping[str, Any]]:
     processes = costs.get(experiment.name, ())
     return processes[0] if processes else {}
-
-
-def _pooled(processes: Sequence[Sequence[float]]) -> list[float]:
-    return [value for values in processes for value in values]

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,11 @@ class State:
         overhead: The benchmark's own processor time, as a share of its trainings'.
     """
 
-    costs: dict[str, list[dict[str, Any]]]
-    scaling: list[dict[str, Any]]
-    finished: dict[str, Finished]
+    costs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    scaling: list[dict[str, Any]] = field(default_factory=list)
+    finished: dict[str, Finished] = field(default_factory=dict)
     wall: float = 0.0
     overhead: float | None = None
-
-    def __init__(self) -> None:
-        self.costs, self.scaling, self.finished = {}, [], {}
 
 
 def _work(plan: Plan, folder: Path, console: Console, state: State) -> None:

@@ -12,7 +12,7 @@ ENCODER = {"embed_dim": 96, "num_heads": 4, "num_layers": 3, "ffn_dim": 192, "dr
 DECODED = ("detr", "asr")
 """Tasks with a decoder, which has the encoder's width."""
 EPOCHS = {"vit": 5, "detr": 3, "asr": 3, "forecast": 10}
-"""How long a target is trained: a third to the whole of what its source is."""
+"""How long a target is trained: half to the whole of what its source is."""
 RANDOM = "random"
 """The start that nothing has been learnt for: the control."""
 MODES = {"trained": (), "frozen": ("--model.freeze_encoder=true",)}
