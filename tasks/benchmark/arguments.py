@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tasks.benchmark.attention.plan import ATTENTIONS, CAUSAL
+from tasks.benchmark.attention.plan import ATTENTIONS, CAUSAL, DEVICES, DTYPES
 from tasks.benchmark.comparison.experiments import EXPERIMENTS, MECHANISMS, TASKS
 from tasks.errors import UsageError
 
@@ -83,6 +83,8 @@ def _add_attention(attention: argparse.ArgumentParser) -> None:
         "--causal", choices=tuple(CAUSAL), default="both", help="causal, not, or one after the other"
     )
     _add_measuring(attention, processes=1, rounds=5, seconds=0.2)
+    attention.add_argument("--device", choices=DEVICES, default="cpu", help="where the layers run")
+    attention.add_argument("--dtype", choices=DTYPES, default="float32", help="of tokens and weights")
     attention.add_argument("--width", type=_positive, default=256, help="width of a token")
     attention.add_argument("--heads", type=_positive, default=4, help="heads of the layer")
     attention.add_argument(

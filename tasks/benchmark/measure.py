@@ -130,10 +130,7 @@ def interleave(contenders: dict[str, Callable[[], object]], rounds: int, seconds
     for number in range(rounds):
         for name in list(contenders) if number % 2 == 0 else list(reversed(contenders)):
             call, repeat = contenders[name], repeats[name]
-            start = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            times[name].append((time.perf_counter() - start) / repeat * 1e3)
+            times[name].append(_seconds(call, repeat) / repeat * 1e3)
     return times
 
 
@@ -185,18 +182,23 @@ def _product(left: Tensor, right: Tensor, out: Tensor) -> Callable[[], object]:
 
 
 def peak_memory(make_step: Callable[[], Callable[[], object]], *, calls: int = 2) -> float:
-    """Highest total of torch's CPU allocator while a step is made and taken, in MiB above what stood before.
+    """Highest total of the allocator of torch's default device while a step is made and taken, above what stood before.
 
     All that making and taking it allocates counts: for a network made inside, weights, gradients, the optimiser's
-    state and activations; for one that stood before, gradients and activations alone. The profiler records each
-    allocation and the total after it (`[memory]` events in its trace); it slows a step down, so no time is taken
-    under it.
+    state and activations; for one that stood before, gradients and activations alone. On the CPU the profiler records
+    each allocation and the total after it (`[memory]` events in its trace); it slows a step down, so no time is taken
+    under it. On a GPU the allocator itself keeps the peak.
 
     Args:
         make_step: Makes the step.
         calls: How often the step is taken.
+
+    Returns:
+        MiB.
     """
     gc.collect()
+    if torch.get_default_device().type == "cuda":
+        return _peak_on_gpu(make_step, calls) / MEBIBYTE
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step = make_step()
         for _ in range(calls):
@@ -210,6 +212,17 @@ def peak_memory(make_step: Callable[[], Callable[[], object]], *, calls: int = 2
     first = min(events, key=lambda event: event["ts"])["args"]
     before = first["Total Allocated"] - first["Bytes"]
     return (max(event["args"]["Total Allocated"] for event in events) - before) / MEBIBYTE
+
+
+def _peak_on_gpu(make_step: Callable[[], Callable[[], object]], calls: int) -> int:
+    _settle()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step = make_step()
+    for _ in range(calls):
+        step()
+    _settle()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def measure(case: Case, mode: str, rounds: int, seconds: float) -> dict[str, Any]:
@@ -236,14 +249,25 @@ def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
         return pool.submit(function, *args).result()
 
 
-def prepare(threads: int) -> bool:
+def prepare(threads: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> bool:
     """Makes this process ready to measure; the same for all contenders. Returns whether freed memory is kept."""
     torch.set_num_threads(threads)
+    torch.set_default_device(device)
+    torch.set_default_dtype(dtype)
     torch.manual_seed(0)
     return keep_freed_memory()
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(call: Callable[[], object], repeat: int = 1) -> float:
+    """Of so many calls, the work that they have left to a GPU included."""
+    _settle()
     start = time.perf_counter()
-    call()
+    for _ in range(repeat):
+        call()
+    _settle()
     return time.perf_counter() - start
+
+
+def _settle() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

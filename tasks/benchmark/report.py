@@ -75,18 +75,27 @@ def machine(threads: int, *peers: str) -> dict[str, Any]:
         threads: Threads of torch.
         peers: The peers' packages, whose versions count too; None stands where one is not installed.
     """
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = models[0].split(":", 1)[1].strip() if models else cpu
     return {
-        "cpu": cpu,
+        "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
         **{peer: _version(peer) for peer in peers},
     }
+
+
+def computer() -> str:
+    """The machine that something was trained on, in a few words."""
+    return f"{_cpu()}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def _cpu() -> str:
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        cpu = models[0].split(":", 1)[1].strip() if models else cpu
+    return cpu
 
 
 def _version(package: str) -> str | None:

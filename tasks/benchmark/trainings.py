@@ -12,14 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import commit
+from tasks.benchmark.report import commit, computer
 from tasks.run import write_whole
 
 DONE, FAILED = "done", "failed"
@@ -71,6 +71,7 @@ class Finished:
         command: What was run.
         run: Its run's folder, relative to the benchmark's.
         commit: Of the code that ran.
+        machine: That it ran on: a run can be gone on with on another.
     """
 
     status: str
@@ -81,6 +82,7 @@ class Finished:
     command: str
     run: str | None
     commit: str | None
+    machine: str | None = None
 
 
 def run_trainings(
@@ -137,6 +139,17 @@ def recorded(trainings: Sequence[Training], folder: Path) -> dict[str, Finished]
     return {each.name: known for each in trainings if (known := _on_record(each, folder)) is not None}
 
 
+def with_runs(command: str, runs: Mapping[str, str | None], folder: Path) -> str:
+    """Puts the folders of runs into a command, in which `{run:NAME}` stands for them; one that is not known stays.
+
+    >>> with_runs("--model.encoder_from={run:a.0} {run:b.0}", {"a.0": "a.0/vit/1"}, Path("trainings"))
+    '--model.encoder_from=trainings/a.0/vit/1 {run:b.0}'
+    """
+    return re.sub(
+        r"\{run:(.*?)\}", lambda name: str(folder / known) if (known := runs.get(name[1])) else name[0], command
+    )
+
+
 class _Children:
     """The processes that run, to be ended with this one."""
 
@@ -181,7 +194,7 @@ def _train(
     if lacking:
         ended = _failed(training, f"{lacking[0]}, which it starts from, failed", 0.0)
     else:
-        args = [re.sub(r"\{run:(.*?)\}", lambda name: str(folder / str(runs[name[1]])), arg) for arg in training.args]
+        args = [with_runs(arg, runs, folder) for arg in training.args]
         command = [sys.executable, "-c", _FOLLOW, _module(training.task), "fit", *args, *_QUIET]
         command += [f"--seed_everything={training.seed}", f"--runs={own}"]
         start = time.monotonic()
@@ -219,11 +232,12 @@ def _judge(training: Training, folder: Path, code: int, seconds: float, cpu_seco
         command=training.command,
         run=str(run.resolve().relative_to(folder.resolve())),
         commit=commit(),
+        machine=computer(),
     )
 
 
 def _failed(training: Training, reason: str, seconds: float) -> Finished:
-    return Finished(FAILED, reason, {}, seconds, 0.0, training.command, None, commit())
+    return Finished(FAILED, reason, {}, seconds, 0.0, training.command, None, commit(), computer())
 
 
 def _environment(threads: int) -> dict[str, str]:

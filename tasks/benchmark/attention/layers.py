@@ -8,7 +8,7 @@ import torch
 
 from tasks.benchmark.attention.contenders import CONTENDERS, Contender
 from tasks.benchmark.attention.floors import FLOORS
-from tasks.benchmark.attention.limits import limit_memory
+from tasks.benchmark.attention.limits import limit_gpu_memory, limit_memory
 from tasks.benchmark.attention.plan import GIBIBYTE, Plan, Shape
 from tasks.benchmark.measure import MEBIBYTE, floor_of, interleave, peak_memory, prepare
 
@@ -61,9 +61,10 @@ def measure_layers(plan: Plan, shape: Shape, names: Sequence[str], trail_path: P
         `freed_memory_kept`.
     """
     trail = Trail(trail_path)
-    freed_kept = prepare(plan.threads)
+    freed_kept = prepare(plan.threads, plan.device, getattr(torch, plan.dtype))
     if plan.memory_limit is not None:
-        limit_memory(int(plan.memory_limit * GIBIBYTE))
+        limit = limit_memory if plan.device == "cpu" else limit_gpu_memory
+        limit(int(plan.memory_limit * GIBIBYTE))
     calls: dict[str, Callable[[], object]] = {}
     peaks = {}
     for name in names:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 
 def available_memory() -> int:
     """Bytes that a new process can have without swapping; the whole memory where the system does not say.
@@ -18,6 +20,16 @@ def available_memory() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_gpu_memory() -> int:
+    """Bytes that are free on the GPU."""
+    return torch.cuda.mem_get_info()[0]
+
+
+def limit_gpu_memory(extra: int) -> None:
+    """Lets this process have so many bytes of the GPU: more fails with an exception that can be read."""
+    torch.cuda.set_per_process_memory_fraction(min(1.0, extra / torch.cuda.mem_get_info()[1]))
 
 
 def limit_memory(extra: int) -> bool:
@@ -39,13 +51,13 @@ def limit_memory(extra: int) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that an allocation failed; torch has no class of its own for it on the CPU.
+    """Whether an exception says that an allocation failed; torch has a class of its own for it on a GPU alone.
 
     >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."))
     True
     """
     said = str(error)
-    return isinstance(error, MemoryError) or any(
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in said for words in ("not enough memory", "can't allocate memory", "std::bad_alloc")
     )
 

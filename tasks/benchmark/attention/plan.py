@@ -9,6 +9,8 @@ OURS = ("full", "sparse", "linear", "longformer")
 PEERS = ("sdpa", "band", "transformers_longformer")
 ATTENTIONS = (*OURS, *PEERS)
 CAUSAL = {"both": (False, True), "no": (False,), "yes": (True,)}
+DEVICES = ("cpu", "cuda")
+DTYPES = ("float32", "bfloat16")
 GIBIBYTE = 2**30
 
 
@@ -54,6 +56,8 @@ class Plan:
         global_tokens: Longformer's global tokens.
         time_limit: Seconds that one call may take.
         output: Where run folders stand.
+        device: `cpu` or `cuda`.
+        dtype: Of tokens and weights: `float32` or `bfloat16`.
         memory_limit: GiB that a contender may need; None = 80% of what is available at the start.
     """
 
@@ -70,6 +74,8 @@ class Plan:
     global_tokens: int
     time_limit: float
     output: Path
+    device: str = "cpu"
+    dtype: str = "float32"
     memory_limit: float | None = None
 
     def __post_init__(self) -> None:

@@ -7,15 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tasks.benchmark.attention.contenders import CONTENDERS, is_installed, taking_part
-from tasks.benchmark.attention.limits import available_memory
+from tasks.benchmark.attention.limits import available_gpu_memory, available_memory
 from tasks.benchmark.attention.plan import CAUSAL, GIBIBYTE, Plan
 from tasks.benchmark.attention.plot import as_png
 from tasks.benchmark.attention.points import measure_point
 from tasks.benchmark.attention.rows import COLUMNS, CSV_COLUMNS, Row, cells, csv_rows, rows_of
 from tasks.benchmark.attention.summary import summarise
 from tasks.benchmark.report import as_csv, as_markdown, as_table, commit, machine, make_console
-from tasks.errors import TaskError
+from tasks.errors import TaskError, UsageError
 from tasks.run import make_run_folder, write_whole
 
 SCHEMA_VERSION = 1
@@ -33,9 +35,13 @@ def run_attention(plan: Plan, command: Sequence[str] = ()) -> Path:
 
     Raises:
         TaskError: If nobody can take part.
+        UsageError: If there is no such device.
     """
+    if plan.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no GPU here that it could use; leave it out to measure on the CPU")
     if plan.memory_limit is None:
-        plan = replace(plan, memory_limit=0.8 * available_memory() / GIBIBYTE)
+        available = available_memory() if plan.device == "cpu" else available_gpu_memory()
+        plan = replace(plan, memory_limit=0.8 * available / GIBIBYTE)
     missing = [name for name in plan.attentions if not is_installed(CONTENDERS[name].package)]
     if len(missing) == len(plan.attentions):
         raise TaskError(f"--attentions {','.join(missing)}: not installed; pip install -e '.[test]' brings it")
@@ -53,7 +59,7 @@ def run_attention(plan: Plan, command: Sequence[str] = ()) -> Path:
         "version": SCHEMA_VERSION,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": commit(),
-        "machine": machine(plan.threads, "transformers"),
+        "machine": machine(plan.threads, "transformers") | _gpu(plan),
         "freed_memory_kept": freed_kept,
         "command": ["python", "-m", "tasks.benchmark", *command],
         "options": asdict(plan) | {"output": str(plan.output)},
@@ -70,13 +76,18 @@ def run_attention(plan: Plan, command: Sequence[str] = ()) -> Path:
     return folder
 
 
+def _gpu(plan: Plan) -> dict[str, str]:
+    return {"gpu": torch.cuda.get_device_name()} if plan.device == "cuda" else {}
+
+
 def _legend(report: dict[str, Any]) -> list[str]:
     """What the numbers mean and what they were measured on."""
     options, machine, reference = report["options"], report["machine"], report["summary"]["reference"]
+    processors = ", ".join(machine[name] for name in ("gpu", "cpu") if name in machine)
     return [
-        f"one layer of width {options['width']} with its projections, {options['heads']} heads, batch 1, fp32; "
-        f"Longformer's window {options['window']} with {options['global_tokens']} global tokens; sparse's stride is "
-        "the root of the length",
+        f"one layer of width {options['width']} with its projections, {options['heads']} heads, batch 1, "
+        f"{options['dtype']}; Longformer's window {options['window']} with {options['global_tokens']} global tokens; "
+        "sparse's stride is the root of the length",
         f"full's time by its: {reference}'s time by the attention's, inside each round; above 1, the attention is "
         "faster; median [first and third quartile]"
         if reference in options["attentions"]
@@ -84,7 +95,7 @@ def _legend(report: dict[str, Any]) -> list[str]:
         "floor: the bare matrix products of the projections and of the pattern's pairs; peak: gradients and "
         "activations of one forward and backward pass",
         f"{options['processes']} processes x {options['rounds']} rounds, {machine['threads']} threads, "
-        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, "
+        f"{processors}, {machine['cores']} cores, torch {machine['torch']}, "
         f"transformers {machine['transformers']}, commit {report['commit']}, {report['date']}; "
         + ("freed memory is kept (tasks/memory.py)" if report["freed_memory_kept"] else "the allocator's own settings"),
     ]

@@ -1,11 +1,13 @@
 """Quality over several seeds: what a run gave, the spread, and when one is better than another."""
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.comparison.experiments import Experiment, Metric
-from tasks.benchmark.trainings import DONE, FAILED, Finished
+from tasks.benchmark.trainings import DONE, FAILED, Finished, with_runs
 
 MISSING = "missing"
 NOT_YET = "not trained yet"
@@ -35,7 +37,7 @@ def facts_of(experiment: Experiment, known: Finished | None) -> dict[str, Any]:
 
 
 def run_of(seed: int, name: str, metric: Metric, finished: Mapping[str, Finished]) -> dict[str, Any]:
-    """What a training gave, as a report has it."""
+    """What a training gave, as a report has it; paths in its command are relative to the report's folder."""
     known = finished.get(name)
     if known is None:
         return {"seed": seed, "status": MISSING, "reason": NOT_YET, "quality": None, "metrics": {}}
@@ -47,10 +49,17 @@ def run_of(seed: int, name: str, metric: Metric, finished: Mapping[str, Finished
         "metrics": known.metrics,
         "seconds": known.seconds,
         "cpu_seconds": known.cpu_seconds,
-        "command": known.command,
+        "command": with_runs(known.command, {each: ended.run for each, ended in finished.items()}, Path("trainings")),
         "folder": known.run,
         "commit": known.commit,
+        "machine": known.machine,
     }
+
+
+def trained_on(finished: Mapping[str, Finished]) -> list[str]:
+    """The machines that the trainings ran on, by how many: mostly one, but a run can be gone on with elsewhere."""
+    counts = Counter(each.machine for each in finished.values() if each.machine)
+    return [f"{machine} ({count} trainings)" for machine, count in counts.most_common()]
 
 
 def state_of(runs: Sequence[Mapping[str, Any]], untrained: str = NOT_YET) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tasks.benchmark.comparison.experiments import METRICS, Experiment
 from tasks.benchmark.comparison.lengths import LENGTHS, measure_length, scaling_of
 from tasks.benchmark.comparison.page.page import as_html
 from tasks.benchmark.comparison.plan import Plan
+from tasks.benchmark.comparison.quality import trained_on
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.measure import in_fresh_process
 from tasks.benchmark.progress import Progress
@@ -73,7 +74,7 @@ class State:
         scaling: Rows of the layers, by length.
         finished: What became of each training, by name.
         wall: Seconds since the start.
-        overhead: The benchmark's own processor time, as a share of its trainings'.
+        overhead: The benchmark's own processor time, as a share of its trainings'; both since the start.
     """
 
     costs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -108,9 +109,9 @@ def _work(plan: Plan, folder: Path, console: Console, state: State) -> None:
                 progress,
                 lambda length=length: measure_length(plan, length, state.scaling, console),
             )
-        before = time.process_time()
+        before, earlier = time.process_time(), recorded(trainings, folder / _TRAININGS)
         state.finished = run_trainings(trainings, folder / _TRAININGS, progress=progress, jobs=plan.jobs, told=tell)
-        spent = sum(each.cpu_seconds for each in state.finished.values())
+        spent = sum(each.cpu_seconds for name, each in state.finished.items() if name not in earlier)
         state.overhead = (time.process_time() - before) / spent if spent else None
     state.wall = time.monotonic() - start
 
@@ -179,6 +180,7 @@ def _write(plan: Plan, folder: Path, state: State, command: Sequence[str]) -> di
             "trainings": sum(each.seconds for each in state.finished.values()),
             "overhead": state.overhead,
         },
+        "trained_on": trained_on(state.finished),
         "entries": entries,
         "cells": cells,
         "scaling": scaling_of(plan, state.scaling),

@@ -147,6 +147,7 @@ def _origin(report: Report) -> list[str]:
     return [
         "mean ± standard deviation over the seeds; times are medians; the best of a column in bold; "
         f"{TIMES}: against full attention, times inside the same rounds",
+        _plain("trained on " + ("; ".join(report.get("trained_on") or ()) or "no machine yet")),
         _plain(f"{machine}; commit {report.get('commit')}; {report.get('date')}"),
         _plain(f"`{' '.join(report.get('command') or ())}`"),
     ]

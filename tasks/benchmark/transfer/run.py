@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.benchmark.comparison.quality import trained_on
 from tasks.benchmark.comparison.run import tell
 from tasks.benchmark.progress import Progress
 from tasks.benchmark.report import as_table, commit, machine, make_console
@@ -70,6 +71,7 @@ def _write(
         "machine": machine(plan.threads, "pytorch-lightning"),
         "command": ["python", "-m", "tasks.benchmark", *command],
         "options": asdict(plan),
+        "trained_on": trained_on(finished),
         "encoder": ENCODER,
         "seconds": {"wall": wall, "trainings": sum(each.seconds for each in finished.values())},
         "entries": entries,

@@ -63,8 +63,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         parts.append(tables.as_markdown(f"## {mode.capitalize()}: {TITLES[mode]}", columns(report), lines, []).rstrip())
         parts.append("")
     parts += ["## Notes\n", *(f"- {line}" for line in report["notes"])]
-    machine = report["machine"]
-    parts.append(f"\n{report['date']}, commit {report['commit']}, {machine['cpu']}, torch {machine['torch']};")
+    parts.append(f"\n{report['date']}, commit {report['commit']}, trained on {'; '.join(report['trained_on'])};")
     parts.append(f"`{' '.join(report['command'])}`")
     return "\n".join(parts) + "\n"
 

@@ -20,7 +20,7 @@ from tasks.benchmark.attention import points
 from tasks.benchmark.attention.contenders import CONTENDERS, taking_part
 from tasks.benchmark.attention.floors import FLOORS, TILE, attention_products, longformer_pairs, sparse_pairs, stride_of
 from tasks.benchmark.attention.growth import crossover, exponent
-from tasks.benchmark.attention.layers import Trail, step_of_layer
+from tasks.benchmark.attention.layers import Trail, measure_layers, step_of_layer
 from tasks.benchmark.attention.limits import available_memory, foresee_seconds, is_out_of_memory, limit_memory
 from tasks.benchmark.attention.peers import BareSDPA, PublishedLongformer, band_mask, band_sdpa
 from tasks.benchmark.attention.plan import ATTENTIONS, OURS, Plan, Shape
@@ -31,6 +31,7 @@ from tasks.benchmark.measure import floor_of, in_fresh_process
 
 SIZES = ["--width=16", "--heads=2", "--window=8", "--global-tokens=1"]
 QUICK = [*SIZES, "--rounds=2", "--seconds=0", "--threads=1"]
+GPU = torch.cuda.is_available()
 SHAPES = [
     Shape(length, causal, 16, 2, window, tokens)
     for length in (1, 2, 7, 16, 50)
@@ -141,6 +142,8 @@ def test_the_table_and_the_plot_are_written(report: dict[str, Any], folder: Path
         (["--global-tokens=-1"], "--global-tokens"),
         (["--memory-limit=much"], "--memory-limit"),
         (["--attentions=transformers_longformer", "--causal=yes"], "no causal form"),
+        (["--device=gpu"], "--device"),
+        pytest.param(["--device=cuda"], "finds no GPU", marks=pytest.mark.skipif(GPU, reason="there is one")),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(flags: list[str], word: str, capsys: pytest.CaptureFixture[str]):
@@ -243,6 +246,24 @@ def test_seconds_are_foreseen_by_the_growth_so_far():
     assert foresee_seconds({32: 1.0}, 16, growth=2) is None
     assert foresee_seconds({16: 1.0}, 64, growth=2) == pytest.approx(16)
     assert foresee_seconds({8: 9.0, 16: 1.0, 32: 8.0}, 64, growth=1) == pytest.approx(64)
+
+
+def measure(*flags: str) -> dict[str, Any]:
+    chosen = plan("--attentions=full,longformer", *flags)
+    return in_fresh_process(measure_layers, chosen, chosen.shape(512, causal=False), chosen.attentions, Path(os.devnull))
+
+
+def test_numbers_of_fewer_bytes_need_less_memory():
+    floats, halves = measure()["peak_bytes"], measure("--dtype=bfloat16")["peak_bytes"]
+    assert all(halves[name] < peak for name, peak in floats.items())
+
+
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+def test_on_a_gpu(tmp_path: Path):
+    result = measure("--device=cuda", "--dtype=bfloat16")
+    assert min(result["peak_bytes"].values()) > 512 * 16 * 2
+    assert all(min(seconds) > 0 for seconds in result["seconds"].values())
+    assert main(["attention", "--lengths=16", "--device=cuda", *QUICK, "--output", str(tmp_path)]) == 0
 
 
 def allocates(limit: int, wanted: int) -> bool:

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from tasks.benchmark.__main__ import main
+from tasks.benchmark.report import computer
 from tasks.benchmark.trainings import DONE, FAILED, Finished, _Children
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import DECODED, ENCODER, EPOCHS, MODES, RANDOM, Plan, source_name, target_name
@@ -104,6 +105,11 @@ def test_two_tasks_through_the_command_line(here, transfer, tmp_path):
     text = (folder / "results.md").read_text()
     assert "| to | baseline | random start | from vit | from forecast |" in text
     assert "one seed: differences say nothing" in text
+    assert report["trained_on"] == [f"{computer()} (14 trainings)"]
+    assert f"trained on {computer()}" in text
+    (told,) = cells["vit", "forecast", "frozen"]["runs"]
+    (start,) = (arg for arg in told["command"].split() if arg.startswith("--model.encoder_from="))
+    assert (folder / start.partition("=")[2] / "checkpoints" / "best.ckpt").is_file(), "it can be typed there"
 
 
 def test_killed_and_gone_on_with(stand_in, transfer, tmp_path, monkeypatch):

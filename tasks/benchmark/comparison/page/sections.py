@@ -82,6 +82,7 @@ def origin_section(report: Report) -> Markup:
         "date": report.get("date"),
         "commit": report.get("commit") or "unknown",
         **(report.get("machine") or {}),
+        "trained on": "; ".join(report.get("trained_on") or ()),
         "wall time": _duration(number(seconds, "wall")),
         "of it trainings": _duration(number(seconds, "trainings")),
         "overhead": None if share is None else f"{100 * share:.1f} % of the trainings' time",
