@@ -18,18 +18,24 @@ def padding_mask(lengths: Int[Tensor, " batch"], max_length: int | None = None) 
         True where a slot is padding.
 
     Raises:
-        ValueError: If a length is negative or exceeds `max_length`.
+        ValueError: If a length is negative or exceeds `max_length`; what is traced with `max_length` is not checked.
 
     >>> padding_mask(torch.tensor([1, 3])).int().tolist()
     [[0, 1, 1], [0, 0, 0]]
     """
+    if max_length is None or not torch.compiler.is_compiling():  # a graph knows no values
+        max_length = _checked_width(lengths, max_length)
+    return torch.arange(max_length, device=lengths.device) >= lengths.unsqueeze(1)
+
+
+def _checked_width(lengths: Int[Tensor, " batch"], max_length: int | None) -> int:
     longest = int(lengths.max()) if lengths.numel() else 0
     width = longest if max_length is None else max_length
     if longest > width:
         raise ValueError(f"max_length={max_length} is less than the longest of lengths ({longest})")
     if lengths.numel() and int(lengths.min()) < 0:
         raise ValueError(f"lengths must not be negative, got {int(lengths.min())}")
-    return torch.arange(width, device=lengths.device) >= lengths.unsqueeze(1)
+    return width
 
 
 def causal_mask(

@@ -36,6 +36,10 @@ class DataModule(LightningDataModule, ABC):
 
     fact_names: ClassVar[tuple[str, ...]] = ()
     """The facts that there must be."""
+    package: ClassVar[str | None] = None
+    """The package that carries the data, or what they are made with; None = they lie in a folder, or need nothing."""
+    found_by: ClassVar[tuple[str, ...]] = ()
+    """Patterns of paths below a folder that has such data: it has a path of one of them at least."""
 
     def __init__(
         self, *, root: str | None = None, batch_size: int = 64, num_workers: int = 0, seed: int | None = None
@@ -55,6 +59,11 @@ class DataModule(LightningDataModule, ABC):
     @abstractmethod
     def _find_facts(self) -> dict[str, Any]:
         """Finds the facts from the data; plain Python values only, as they go into checkpoints."""
+
+    @classmethod
+    def is_at(cls, folder: Path) -> bool:
+        """Whether a folder looks as if it held such data: judged by names alone, nothing is read."""
+        return any(next(folder.glob(pattern), None) for pattern in cls.found_by)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class CIFAR10(ImageDataModule):
             training part, if not given.
     """
 
+    found_by = ("cifar-10-batches-py/test_batch",)
     source: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR10
     names: ClassVar[tuple[str, ...]] = tuple(_NAMES_10.split())
     statistics: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = (
@@ -85,6 +86,7 @@ class CIFAR10(ImageDataModule):
 class CIFAR100(CIFAR10):
     """60,000 colour pictures of 32x32 in 100 classes, split and set up as those of `CIFAR10`."""
 
+    found_by = ("cifar-100-python/test",)
     source: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR100
     names: ClassVar[tuple[str, ...]] = tuple(_NAMES_100.split())
     statistics: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = (

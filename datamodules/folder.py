@@ -41,6 +41,8 @@ class ImageFolder(ImageDataModule):
         ValueError: If the shares leave nothing to train, or an argument is refused by `ImageDataModule`.
     """
 
+    found_by = tuple(f"train/*/*.{suffix}" for suffix in ("png", "jpg", "jpeg", "JPEG"))
+
     def __init__(
         self,
         *,

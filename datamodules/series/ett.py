@@ -26,6 +26,8 @@ class ETT(ForecastDataModule):
         forecast: The arguments of `ForecastDataModule`.
     """
 
+    found_by = ("ETT[hm][12].csv",)
+
     def __init__(self, *, name: Literal["ETTh1", "ETTh2", "ETTm1", "ETTm2"] = "ETTh1", **forecast: Any) -> None:
         super().__init__(**forecast)
         self.transformer = name

@@ -45,6 +45,8 @@ class FreeSpokenDigits(SpeechDataModule):
         ValueError: If `strings` is not in [0, 1] or `test_strings` is negative.
     """
 
+    found_by = ("recordings/[0-9]_*_*.wav", "[0-9]_*_*.wav")
+
     def __init__(
         self,
         *,

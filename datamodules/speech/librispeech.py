@@ -20,6 +20,8 @@ class LibriSpeech(SpeechDataModule):
         speech: The arguments of `SpeechDataModule`.
     """
 
+    found_by = ("*/*/*/*.trans.txt",)
+
     def __init__(
         self,
         *,

@@ -26,6 +26,8 @@ class LJSpeech(SpeechDataModule):
         ValueError: If a share is not in (0, 1), or they leave nothing to train on.
     """
 
+    found_by = ("metadata.csv",)
+
     def __init__(self, *, val_share: float = 0.02, test_share: float = 0.04, **speech: Any) -> None:
         super().__init__(**speech)
         if not (0 < val_share < 1 and 0 < test_share < 1 and val_share + test_share < 1):

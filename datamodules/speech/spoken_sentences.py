@@ -31,6 +31,8 @@ class SpokenSentences(SpeechDataModule):
         ValueError: If `joined_seconds` is not positive, or no sentence of a part is made of `only_words`.
     """
 
+    package = "espeakng_loader"
+
     def __init__(
         self,
         *,

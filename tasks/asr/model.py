@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from core import Decoder, DecoderCache, Encoder, Linear, Packing, SinusoidalPositionalEncoding
 from core.masks import padding_mask
-from tasks.asr.features import Audio, Lengths, LogMel, MelFeatures, SpecAugment, without_silent
+from tasks.asr.features import Audio, Features, Lengths, LogMel, MelFeatures, SpecAugment, without_silent
 from tasks.asr.pretrained import load_pretrained
 from tasks.asr.subsampling import ConvSubsampling
 from tasks.asr.tokens import Position, TokenEmbedding
@@ -151,6 +152,27 @@ class ASR(nn.Module):
         x = self.tokens(tokens, 0 if cache is None else cache.past.offset)
         x = self.decoder(x, encoded.memory, memory_key_padding_mask=encoded.padding, cache=cache)
         return self.tokens.logits(x)
+
+
+class FromFeatures(nn.Module):
+    """A recogniser behind its features, for utterances of one length: without masks, so that a graph can hold it.
+
+    Args:
+        model: The recogniser.
+    """
+
+    def __init__(self, model: ASR) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Features) -> Float[Tensor, "batch shorter outputs"]:
+        """Gives the logarithms of the CTC head's probabilities; the encoder's output where there is no such head."""
+        model, (batch, frames) = self.model, features.shape[:2]
+        x, lengths = model.subsampling(features, torch.full((batch,), frames, device=features.device))
+        if model.position is not None:
+            x = x + model.position(x.shape[1])
+        encoded = Encoded(model.encoder(x), lengths, None)
+        return encoded.memory if model.ctc_head is None else model.ctc_log_probs(encoded)
 
 
 def _check(width: int, decoder: Decoder | None, vocab_size: int, attention_weight: float) -> None:

@@ -14,8 +14,8 @@ from tasks.asr.explanation import explain, save_explanations
 from tasks.asr.feasibility import Infeasible, needed_frames
 from tasks.asr.joining import Window
 from tasks.asr.losses import ctc_loss, shift, token_loss
-from tasks.asr.model import ASR, Encoded
-from tasks.base import TaskModule
+from tasks.asr.model import ASR, Encoded, FromFeatures
+from tasks.base import ForExport, TaskModule
 from tasks.errors import TaskError
 from tasks.run import write_whole
 
@@ -122,6 +122,10 @@ class ASRModule(TaskModule):
                 vocabulary = self.facts["vocabulary"]
                 looked = explain(self.asr, batch["audio"], batch["audio_lengths"], encoded, found, vocabulary)
         return {"index": batch["index"], "failed": batch["failed"], "windows": windows, "explanations": looked}
+
+    def for_export(self) -> ForExport:
+        features = torch.randn(2, 200, self.asr.features.num_features)
+        return ForExport(FromFeatures(self.asr), {"features": features}, free={"features": ("batch", "frames")})
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
         document = report.save_predictions(batches, names, folder)

@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -102,17 +101,4 @@ def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return None
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, with a `+` if files differ from it; None outside a repository."""
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=True).stdout
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
         return None

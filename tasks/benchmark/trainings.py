@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import commit, computer
-from tasks.run import write_whole
+from tasks.benchmark.report import computer
+from tasks.run import commit, write_whole
 
 DONE, FAILED = "done", "failed"
 _ROOT = Path(__file__).resolve().parents[2]

@@ -157,8 +157,9 @@ class DETR(nn.Module):
         """
         cells = self.encode(image, padding_mask)
         content, anchors, proposed = self.queries.start(cells, self._read)
-        content = content.expand(len(image), -1, -1)
-        anchors = None if anchors is None else anchors.expand(len(image), -1, -1)
+        batch = image.shape[0]
+        content = content.expand(batch, -1, -1)
+        anchors = None if anchors is None else anchors.expand(batch, -1, -1)
         masks, count = {}, 0
         if noised is not None:
             assert anchors is not None

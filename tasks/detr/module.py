@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from core.explain import record_attention
-from tasks.base import TaskModule
+from tasks.base import ForExport, TaskModule
 from tasks.detr import report
 from tasks.detr.boxes import to_pixels
 from tasks.detr.evaluation import CocoEvaluation, format_figures, measured
@@ -21,6 +21,8 @@ from tasks.detr.targets import Targets, gather_targets
 from tasks.errors import TaskError
 from tasks.run import output_names
 
+EXPORTED_SIZE = 256
+"""Side of the pictures of an exported network, where the data's have no size of their own."""
 _log = logging.getLogger(__name__)
 Detections = dict[str, Tensor]
 """Of a picture: `boxes` (n, 4), absolute `x1, y1, x2, y2` in pixels of the original; `scores`, `labels` and
@@ -117,6 +119,11 @@ class DETRModule(TaskModule):
             detections = self.detect(found, batch["original_size"], min_score=self.min_score)
         maps = [self._explain(batch, number, each) for number, each in enumerate(detections)] if self.explaining else []
         return {"index": batch["index"], "failed": batch["failed"], "detections": detections, "maps": maps}
+
+    def for_export(self) -> ForExport:
+        side = self.facts["image_size"] or EXPORTED_SIZE
+        image = torch.randn(2, self.facts["num_channels"], side, side)
+        return ForExport(self.network, {"image": image}, free={"image": ("batch",)})
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
         class_names = self.facts["class_names"]

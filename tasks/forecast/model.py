@@ -153,3 +153,20 @@ class Forecaster(nn.Module):
                 f"covariates are of {given[0]} steps and {given[1]} each, not of {wanted[0]} steps and "
                 f"num_covariates={shape.num_covariates}"
             )
+
+
+class Tensors(nn.Module):
+    """A forecaster that gives tensors alone, and has no missing values: so that a graph can hold it.
+
+    Args:
+        model: The forecaster.
+    """
+
+    def __init__(self, model: Forecaster) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, past: Past, covariates: Covariates | None = None) -> tuple[Tensor, ...]:
+        """Gives the point forecast, and after it the quantiles where there are any."""
+        forecast = self.model(past, None, covariates)
+        return (forecast.point,) if forecast.quantiles is None else (forecast.point, forecast.quantiles)

@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from tasks.base import TaskModule
+from tasks.base import ForExport, TaskModule
 from tasks.forecast import report
 from tasks.forecast.backtest import backtest
 from tasks.forecast.evaluation import ForecastEvaluation
 from tasks.forecast.explanation import save_explanations
 from tasks.forecast.heads import Forecast, mean_loss
-from tasks.forecast.model import Forecaster
+from tasks.forecast.model import Forecaster, Tensors
 
 
 class ForecastModule(TaskModule):
@@ -81,6 +82,14 @@ class ForecastModule(TaskModule):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         return self.in_units(batch, self.forecast(batch))
+
+    def for_export(self) -> ForExport:
+        shape = self.forecaster.shape
+        inputs = {"past": torch.randn(2, shape.context_length, shape.num_channels)}
+        if shape.num_covariates:
+            steps = shape.context_length + shape.prediction_length
+            inputs["covariates"] = torch.randn(2, steps, shape.num_covariates)
+        return ForExport(Tensors(self.forecaster), inputs, free=dict.fromkeys(inputs, ("batch",)))
 
     def in_units(self, batch: dict[str, Any], forecast: Forecast) -> dict[str, Any]:
         """The batch with its forecasts in the data's own units: `point`, `quantiles` of `levels`."""

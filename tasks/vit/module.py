@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -13,7 +14,7 @@ from torchmetrics.classification import (
 )
 from torchvision.transforms import v2
 
-from tasks.base import TaskModule
+from tasks.base import ForExport, TaskModule
 from tasks.vit import report
 from tasks.vit.model import ViT
 
@@ -104,6 +105,10 @@ class ViTModule(TaskModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         probabilities = self.network(batch["image"]).softmax(-1) if len(batch["index"]) else batch["image"]
         return {"index": batch["index"], "failed": batch["failed"], "probabilities": probabilities}
+
+    def for_export(self) -> ForExport:
+        image = torch.randn(2, self.facts["num_channels"], *self.facts["image_size"])
+        return ForExport(self.network, {"image": image}, free={"image": ("batch",)})
 
     def save_plots(self, folder: Path) -> None:
         report.save_confusion(self.confusion.compute(), self.class_names, folder / "confusion.png")

@@ -15,6 +15,8 @@ from tasks.detr.__main__ import main as detr
 from tasks.forecast.__main__ import main as forecast
 from tasks.vit.__main__ import main as vit
 
+MAINS: dict[str, Callable[[list[str]], int]] = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
+
 FEW_BATCHES = [
     "--trainer.accelerator=cpu",
     "--trainer.limit_val_batches=2",
@@ -180,3 +182,22 @@ SMALL_FORECAST = [
 def forecast_trained(tmp_path_factory) -> Path:
     """The folder of a small run of forecasting, on the embedded demand of electricity."""
     return run_once(forecast, SMALL_FORECAST, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def runs(trained, detr_trained, asr_trained, forecast_trained) -> dict[str, Path]:
+    """The folder of a small run of each task."""
+    return {"vit": trained, "detr": detr_trained, "asr": asr_trained, "forecast": forecast_trained}
+
+
+@pytest.fixture
+def call(capsys) -> Callable[..., Outcome]:
+    """Runs `python -m tasks.TASK ARGS`."""
+
+    def run(task: str, *args: object) -> Outcome:
+        capsys.readouterr()
+        code = MAINS[task]([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run

@@ -1,15 +1,19 @@
 """Parameter groups, freezing, schedules."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.optim import SGD, AdamW
 
 from core import Encoder
+from tasks.errors import TaskError
 from tasks.optim import build_optimizer, freeze_parts
 from tasks.schedules import StepDecay, WarmupCosine
 from tasks.vit.model import ViT
+from tasks.vit.module import ViTModule
 
 
 def network() -> ViT:
@@ -114,3 +118,22 @@ def test_parts_learn_at_their_own_rates():
 def test_rates_of_parts_that_cannot_be_are_refused(scale, message):
     with pytest.raises(ValueError, match=f"lr_scale.*{message}"):
         build_optimizer(network(), AdamW, lr_scale=scale)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_gradients_are_clipped_or_it_is_said_why_not(precision: str, fused: bool):
+    module = ViTModule(network(), facts={"class_names": ["a", "b", "c"]})
+    scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
+    plugin = MixedPrecision(precision, "cpu", scaler)  # pyright: ignore[reportArgumentType]
+    module.trainer = SimpleNamespace(precision_plugin=plugin)  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer = AdamW(module.network.parameters(), lr=1e-3, fused=fused)
+    for parameter in module.network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    if precision == "16-mixed" and fused:
+        with pytest.raises(TaskError, match=r"gradient_clip_val=0.5: .* --trainer.precision=bf16-mixed"):
+            module.configure_gradient_clipping(optimizer, 0.5, "norm")
+        return
+    module.configure_gradient_clipping(optimizer, 0.5, "norm")
+    norms = [parameter.grad.norm() for parameter in module.network.parameters() if parameter.grad is not None]
+    assert torch.stack(norms).norm() == pytest.approx(0.5, rel=1e-4)

@@ -53,8 +53,8 @@ def rows_of(
             status, reason = refused[name]
             rows.append(row | {"status": status, "reason": reason})
             continue
-        floors = [result["floor_seconds"][name] for result in results]
-        times, floor = spread(pooled(seconds[name])), spread(pooled(floors))
+        floors = [result["floor_seconds"][name] for result in results if result["floor_seconds"][name]]
+        times = spread(pooled(seconds[name]))
         others = {other: ratio(seconds[other], seconds[name]) for other in seconds if other != name}
         rows.append(
             row
@@ -64,8 +64,8 @@ def rows_of(
                 "seconds": times["median"],
                 "quartiles": [times["first_quartile"], times["third_quartile"]],
                 "peak_bytes": peaks[name],
-                "floor_seconds": floor["median"],
-                "over_floor": ratio(seconds[name], floors),
+                "floor_seconds": spread(pooled(floors))["median"] if floors else None,
+                "over_floor": ratio(seconds[name], floors) if floors else None,
                 "ratio_to_full": others.get(reference),
                 "ratio_to_peers": {other: others[other] for other in PEERS if other in others and other != reference},
                 "memory_to_full": peaks[name] / peaks[reference] if reference in peaks else None,
@@ -107,7 +107,7 @@ def cells(row: Row) -> list[str]:
     return [
         *start,
         written({name: value * 1e3 for name, value in times.items()}, 2),
-        f"{row['over_floor']['median']:.2f}",
+        f"{row['over_floor']['median']:.2f}" if row["over_floor"] else "-",
         written(row["ratio_to_full"], 3) if row["ratio_to_full"] else "-",
         f"{row['peak_bytes'] / MEBIBYTE:.1f}",
         f"{row['memory_to_full']:.3f}" if row["memory_to_full"] else "-",

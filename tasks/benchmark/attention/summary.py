@@ -57,8 +57,8 @@ def _course(
         parts.append(f"time grows with length^{growth['exponent']:.2f} (lengths {lengths})")
     if crossing:
         parts.append(f"faster than {crossing['against']} {crossing['where']}")
-    if own:
-        parts.append(f"{own[max(own)]['over_floor']['median']:.2f} times its floor at length {max(own)}")
+    if own and (over_floor := own[max(own)]["over_floor"]):
+        parts.append(f"{over_floor['median']:.2f} times its floor at length {max(own)}")
     return f"{_name(*curve)}: " + ("; ".join(parts) or "not measured")
 
 

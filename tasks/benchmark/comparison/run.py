@@ -22,11 +22,11 @@ from tasks.benchmark.comparison.quality import trained_on
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.measure import in_fresh_process
 from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import as_table, commit, machine, make_console
+from tasks.benchmark.report import as_table, machine, make_console
 from tasks.benchmark.resume import begin
 from tasks.benchmark.trainings import Finished, Training, recorded, run_trainings
 from tasks.errors import Interrupted, TaskError, first_line
-from tasks.run import write_whole
+from tasks.run import commit, write_whole
 
 SCHEMA, VERSION = "onecore.comparison", 1
 _TRAININGS = "trainings"

@@ -11,14 +11,14 @@ from typing import Any
 from tasks.benchmark.comparison.quality import trained_on
 from tasks.benchmark.comparison.run import tell
 from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import as_table, commit, machine, make_console
+from tasks.benchmark.report import as_table, machine, make_console
 from tasks.benchmark.resume import begin
 from tasks.benchmark.trainings import Finished, recorded, run_trainings
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import ENCODER, MODES, Plan
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
 from tasks.errors import Interrupted
-from tasks.run import write_whole
+from tasks.run import commit, write_whole
 
 SCHEMA, VERSION = "onecore.transfer", 1
 _TRAININGS = "trainings"

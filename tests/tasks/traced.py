@@ -1,0 +1,29 @@
+"""Exports of small runs as ONNX: what other runtimes compute is the same, with any number of samples.
+
+Run by `tests/test_traced.py` in a process of its own. The command itself compares, and fails where they differ.
+"""
+
+import pytest
+
+from tests.tasks.conftest import MAINS
+
+
+@pytest.mark.parametrize("task", MAINS)
+def test_as_onnx_it_computes_the_same(task, runs, call, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    ended = call(
+        task, "export", "--ckpt_path", runs[task] / "checkpoints" / "best.ckpt", "--output", tmp_path, "--onnx=true"
+    )
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "model.onnx").stat().st_size > 1000
+    assert "`model.onnx`" in (tmp_path / "README.md").read_text()
+
+
+def test_a_graph_that_differs_is_refused(runs, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.export._TOLERANCE", 0.0)
+    ended = call(
+        "vit", "export", "--ckpt_path", runs["vit"] / "checkpoints" / "best.ckpt", "--output", tmp_path, "--onnx=true"
+    )
+    assert ended.code == 1
+    assert "differs from the network by" in ended.one_line
