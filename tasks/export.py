@@ -105,7 +105,7 @@ def _write_onnx(exported: ForExport, file: Path) -> None:
     shapes = {name: {number: axes[axis] for number, axis in enumerate(free[name])} for name in inputs}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        options = {"dynamo": True, "external_data": False, "verbose": False}
+        options: dict[str, Any] = {"dynamo": True, "external_data": False, "verbose": False}
         options["custom_translation_table"] = {torch.ops.aten.sort.stable: _stable_sort}
         torch.onnx.export(network.eval(), (), str(file), kwargs=inputs, dynamic_shapes=shapes, **options)
         session = onnxruntime.InferenceSession(str(file))
@@ -120,8 +120,9 @@ def _write_onnx(exported: ForExport, file: Path) -> None:
 
 def _stable_sort(values: Any, *, stable: bool | None, dim: int = -1, descending: bool = False) -> Any:  # noqa: ARG001
     """A stable sort as ONNX's TopK of all values, which gives equal ones in their order; torch has no translation."""
-    from onnxscript import opset18 as op
+    import onnxscript
 
+    op: Any = onnxscript.opset18
     count = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]))
     return op.TopK(values, count, axis=dim, largest=int(descending), sorted=1)
 
