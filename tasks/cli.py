@@ -21,7 +21,8 @@ import yaml
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichModelSummary, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.plugins import CheckpointIO
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
@@ -32,7 +33,9 @@ from tasks.checkpoint import check_shapes, read_checkpoint
 from tasks.errors import TaskError, UsageError, first_line
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
-from tasks.run import make_run_folder, write_whole
+from tasks.processes import explain_loss, is_first
+from tasks.run import claimed_run_folder, write_whole
+from tasks.saving import MetricsLogger, WholeCheckpoints
 from tasks.transfer import keep_encoder, take_encoder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -64,7 +67,11 @@ class TaskCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "log_every_n_steps": 10,
+                **({} if self.command in KEEPS_A_RUN else {"devices": 1}),
+            },
             parser_class=TaskParser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -161,11 +168,23 @@ class TaskCLI(LightningCLI):
         check_monitors(init["trainer"]["callbacks"] or [], self.model.monitor, self.model.metric_names())
         if self.checkpoint is not None:
             check_shapes(self.model, self.checkpoint, resolved)
-        self.run_folder = None
-        if command in KEEPS_A_RUN:
-            self.run_folder = make_run_folder(Path(config["runs"]), self.module_class.task)
+        with self._run_folder(command, config) as self.run_folder:
+            self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
+        if command not in KEEPS_A_RUN and self.trainer.world_size > 1:
+            raise UsageError(f"{command} works in one process, not in {self.trainer.world_size}: --trainer.devices=1")
+        if self.run_folder is not None and is_first():
             write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
-        self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
+
+    @contextmanager
+    def _run_folder(self, command: str, config: Any) -> Iterator[Path | None]:
+        """The run's folder, which the first process makes; the others write nothing, and need only a name."""
+        if command not in KEEPS_A_RUN:
+            yield None
+        elif is_first():
+            with claimed_run_folder(Path(config["runs"]), self.module_class.task) as folder:
+                yield folder
+        else:
+            yield Path(config["runs"], self.module_class.task)
 
     def _facts(self, command: str) -> dict[str, Any]:
         """What the data knows; a checkpoint's own facts are what its weights were trained with."""
@@ -213,20 +232,24 @@ class TaskCLI(LightningCLI):
             if not given["fast_dev_run"] and given["enable_checkpointing"] is not False:
                 callbacks.append(BestCheckpoint(last.parent, self.model.monitor, self.model.monitor_mode))
                 callbacks.append(LastCheckpoint(last))
-        loggers: list[Logger] = [CSVLogger(str(folder), name="", version="")]
+        loggers: list[Logger] = [MetricsLogger(str(folder), name="", version="")]
         if isinstance(given["logger"], Logger):
             loggers.append(given["logger"])
         elif isinstance(given["logger"], list):
             loggers += given["logger"]
         elif given["logger"] is not False and importlib.util.find_spec("tensorboard"):
             loggers.append(TensorBoardLogger(str(folder), name="", version=""))
-        return {"logger": loggers, "callbacks": callbacks, "default_root_dir": str(folder)}
+        plugins = given["plugins"] if isinstance(given["plugins"], list) else [given["plugins"]]
+        plugins = [plugin for plugin in plugins if plugin is not None]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
+        return {"logger": loggers, "callbacks": callbacks, "plugins": plugins, "default_root_dir": str(folder)}
 
     def fit(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Trains, then tests the best checkpoint."""
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        metrics = {}
+        kept = (each.best_model_path for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint))
+        best, metrics = next(kept, ""), {}
         if best:
             checkpoint = read_checkpoint(best, model.task)
             model.load_state_dict(checkpoint["state_dict"])
@@ -266,6 +289,12 @@ class TaskCLI(LightningCLI):
             )
 
     def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            self._run_command(subcommand)
+        except RuntimeError as error:
+            raise explain_loss(error, getattr(self.trainer.strategy.launcher, "procs", [])) from error
+
+    def _run_command(self, subcommand: str) -> None:
         if subcommand not in self.module_class.commands:
             super()._run_subcommand(subcommand)
             return
@@ -280,6 +309,8 @@ class TaskCLI(LightningCLI):
 
     def _finish(self, metrics: dict[str, float]) -> None:
         assert self.run_folder is not None
+        if not is_first():
+            return
         metrics = {**metrics, **{name: float(value) for name, value in self.trainer.callback_metrics.items()}}
         metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         write_whole(self.run_folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -304,10 +335,12 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         "Experiment logs directory",
         "TensorBoardLogger|LeafSpec",
         "in eval mode",
+        "recommended to use `self.log",  # every figure is that of all processes already
+        "was called before the ``update`` method",  # where a process has no sample of a part
     ):
         warnings.filterwarnings("ignore", message=f".*({message}).*")
     ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.INFO if is_first() else logging.WARNING)
     ours.addHandler(handler)
     try:
         return TaskCLI(module_class, CONFIGS / default_config, args).last_line
