@@ -23,6 +23,7 @@ from pytorch_lightning.callbacks import Callback, RichModelSummary, RichProgress
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
@@ -39,6 +40,8 @@ from tasks.saving import MetricsLogger, WholeCheckpoints
 from tasks.transfer import keep_encoder, take_encoder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+SHARDED = (FSDPStrategy, ModelParallelStrategy)
+"""Strategies by which a process has a part of each weight."""
 KEEPS_A_RUN = ("fit", "validate", "test")
 """The commands that read the data set and have a run's folder; the others read the user's files."""
 
@@ -170,8 +173,7 @@ class TaskCLI(LightningCLI):
             check_shapes(self.model, self.checkpoint, resolved)
         with self._run_folder(command, config) as self.run_folder:
             self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
-        if command not in KEEPS_A_RUN and self.trainer.world_size > 1:
-            raise UsageError(f"{command} works in one process, not in {self.trainer.world_size}: --trainer.devices=1")
+            self._check_strategy(command)
         if self.run_folder is not None and is_first():
             write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
@@ -185,6 +187,15 @@ class TaskCLI(LightningCLI):
                 yield folder
         else:
             yield Path(config["runs"], self.module_class.task)
+
+    def _check_strategy(self, command: str) -> None:
+        if command not in KEEPS_A_RUN and self.trainer.world_size > 1:
+            raise UsageError(f"{command} works in one process, not in {self.trainer.world_size}: --trainer.devices=1")
+        if command == "fit" and self.model.ema_decay > 0 and isinstance(self.trainer.strategy, SHARDED):
+            raise UsageError(
+                f"training.ema_decay={self.model.ema_decay} averages whole weights, of which "
+                f"{type(self.trainer.strategy).__name__} gives each process a part: --training.ema_decay=0"
+            )
 
     def _facts(self, command: str) -> dict[str, Any]:
         """What the data knows; a checkpoint's own facts are what its weights were trained with."""
@@ -250,11 +261,13 @@ class TaskCLI(LightningCLI):
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         kept = (each.best_model_path for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint))
         best, metrics = next(kept, ""), {}
+        sharded = isinstance(self.trainer.strategy, SHARDED)
         if best:
             checkpoint = read_checkpoint(best, model.task)
-            model.load_state_dict(checkpoint["state_dict"])
             metrics = checkpoint["onecore"]["metrics"]
-        self.trainer.test(model, datamodule=datamodule)
+            if not sharded:  # Lightning's way of loading would put the weights before averaging back
+                model.load_state_dict(checkpoint["state_dict"])
+        self.trainer.test(model, datamodule=datamodule, ckpt_path=best or None if sharded else None)
         self._finish(metrics)
 
     def validate(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:

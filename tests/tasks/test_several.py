@@ -1,10 +1,15 @@
 """Several processes learn, measure and save what one does."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.tasks.several import GIVE, curve, figures, run_by_two, run_here
+from tests.tasks.several import GIVE, ROOT, curve, figures, run_by_two, run_here
 
 TASKS = list(GIVE)
 GOES_ON = ["vit"]
@@ -46,8 +51,6 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("task", TASKS)
 def test_two_processes_learn_and_measure_what_one_does(run, task):
     one, two = run("fit", 1, task), run("fit", 2, task)
-    print(task, len(curve(one)), max(abs(curve(one)[step] - curve(two)[step]) for step in curve(one)))
-    print(task, max(abs(figures(one)[n] - figures(two)[n]) for n in figures(one)))
     assert len(curve(one)) >= 2
     assert curve(two) == pytest.approx(curve(one), abs=1e-5, rel=1e-5)
     assert figures(two) == pytest.approx(figures(one), abs=1e-5, rel=1e-5)
@@ -61,3 +64,73 @@ def test_each_goes_on_with_and_tests_what_the_other_has_saved(run, task):
     for processes in (1, 2):
         tested, fitted = figures(run("test", processes, task)), figures(run("fit", 3 - processes, task))
         assert tested == pytest.approx({name: fitted[name] for name in tested}, abs=1e-5, rel=1e-5)
+
+
+def start(task: str, args: list[str]) -> subprocess.Popen[str]:
+    """A command as it is typed, of two processes that it starts itself."""
+    line = [sys.executable, "-m", f"tasks.{task}", *args, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """The exit code and what was said; no process of the command is left."""
+    try:
+        said = process.communicate(timeout=200)
+    finally:
+        end = time.monotonic() + 20
+        while left := not time.sleep(0.2) and subprocess.run(["pgrep", "-g", str(process.pid)]).returncode == 0:
+            if time.monotonic() > end:
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+    assert not left
+    return process.returncode, *said
+
+
+def errors(said: str) -> list[str]:
+    assert "Traceback" not in said
+    return [line for line in said.splitlines() if line.startswith("error: ")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_a_command_starts_its_processes_itself(run, task, tmp_path):
+    config = run("fit", 2, task) / "config.yaml"
+    code, out, said = finish(start(task, ["fit", f"--config={config}", f"--runs={tmp_path / 'runs'}"]))
+    assert code == 0, said
+    (folder,) = (tmp_path / "runs" / task).iterdir()
+    assert out.splitlines()[-1] == f"run: {folder}"
+    assert curve(folder) == pytest.approx(curve(run("fit", 1, task)), abs=1e-5, rel=1e-5)
+    assert figures(folder) == pytest.approx(figures(run("fit", 1, task)), abs=1e-5, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_one_of_them_stops_both_and_one_goes_on(run, tmp_path):
+    config = run("fit", 2, "vit") / "config.yaml"
+    process = start("vit", ["fit", f"--config={config}", f"--runs={tmp_path}", "--trainer.max_epochs=500"])
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("vit/*/checkpoints/last.ckpt")) and time.monotonic() < end:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    code, _, said = finish(process)
+    (error,) = errors(said)
+    assert code == 1
+    assert "go on with: python -m tasks.vit fit --ckpt_path" in error
+    (stopped,) = (tmp_path / "vit").iterdir()
+    alone = ["--data.batch_size=8", "--trainer.devices=1", "--trainer.strategy=auto"]
+    most = f"--trainer.max_epochs={max(curve(stopped)) // 4 + 2}"
+    run_here([["vit", "fit", checkpoint(stopped, "last"), *alone, most, f"--runs={tmp_path / 'on'}"]])
+
+
+@pytest.mark.slow
+def test_what_one_of_them_finds_wrong_is_said_once(run, tmp_path):
+    """The second picture of validation, which the second process reads."""
+    given = GIVE["vit"](tmp_path)
+    sorted((tmp_path / "pictures/val/class0").iterdir())[1].write_bytes(b"broken")
+    process = start("vit", ["fit", *given.args, *given.share(2), f"--runs={tmp_path / 'runs'}"])
+    code, _, said = finish(process)
+    (error,) = errors(said)
+    assert code == 1
+    assert "pictures/val/class0" in error
