@@ -34,7 +34,7 @@ from tasks.checkpoint import check_shapes, read_checkpoint
 from tasks.errors import TaskError, UsageError, first_line
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
-from tasks.processes import explain_loss, is_first
+from tasks.processes import end_others, is_first
 from tasks.run import claimed_run_folder, write_whole
 from tasks.saving import MetricsLogger, WholeCheckpoints
 from tasks.transfer import keep_encoder, take_encoder
@@ -304,8 +304,10 @@ class TaskCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             self._run_command(subcommand)
-        except RuntimeError as error:
-            raise explain_loss(error, getattr(self.trainer.strategy.launcher, "procs", [])) from error
+        except Exception as error:
+            if reason := end_others(error, getattr(self.trainer.strategy.launcher, "procs", [])):
+                raise reason from error
+            raise
 
     def _run_command(self, subcommand: str) -> None:
         if subcommand not in self.module_class.commands:

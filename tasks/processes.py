@@ -50,18 +50,24 @@ def share_buffers(module: nn.Module) -> None:
                 distributed.broadcast(buffer, 0)
 
 
-def explain_loss(error: RuntimeError, started: list[Popen]) -> Exception:
-    """What to tell of an error, if it is the loss of another process: nothing where that one could tell it itself.
+def end_others(error: Exception, started: list[Popen]) -> TaskError | None:
+    """Ends the processes that this one has started, after an error in this one.
 
     Args:
         error: As torch or anything else raised it.
-        started: The processes that this one has started.
+        started: The processes; then none, since Lightning kills this one too where it finds one that has failed.
+
+    Returns:
+        What to tell instead, if the error is the loss of another process: nothing, where that one could tell itself.
     """
-    if is_alone() or not (isinstance(error, distributed.DistError) or "by peer" in str(error)):
-        return error
-    ended, started[:] = list(started), []  # Lightning kills this process for one that has failed, if it finds one here
-    for number, process in enumerate(ended, start=1):
-        with suppress(TimeoutExpired):
-            if (code := process.wait(timeout=5)) < 0:
-                return TaskError(f"process {number} of this run was ended by signal {-code} ({strsignal(-code)})")
-    return PeerLost()
+    others, started[:] = list(started), []
+    reason = None
+    if not is_alone() and (isinstance(error, distributed.DistError) or "by peer" in str(error)):
+        reason = PeerLost()
+        for number, process in enumerate(others, start=1):
+            with suppress(TimeoutExpired):
+                if (code := process.wait(timeout=5)) < 0:
+                    reason = TaskError(f"process {number} of this run was ended by signal {-code} ({strsignal(-code)})")
+    for process in others:
+        process.kill()
+    return reason

@@ -352,7 +352,7 @@ def test_predict_works_in_one_process(command, trained, pictures, tmp_path):
     ("strategy", "code", "message"),
     [
         ("fsdp", 1, "`fsdp` requires a GPU"),
-        ("pytorch_lightning.strategies.ModelParallelStrategy", 2, "--training.ema_decay=0"),
+        ('{"class_path": "pytorch_lightning.strategies.ModelParallelStrategy"}', 2, "--training.ema_decay=0"),
     ],
 )
 def test_strategies_that_cannot_be_leave_nothing_behind(command, tmp_path, strategy, code, message):

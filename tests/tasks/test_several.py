@@ -75,17 +75,21 @@ def start(task: str, args: list[str]) -> subprocess.Popen[str]:
     )
 
 
+def is_there(group: int) -> bool:
+    return subprocess.run(["pgrep", "-g", str(group)], stdout=subprocess.DEVNULL).returncode == 0
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """The exit code and what was said; no process of the command is left."""
     try:
         said = process.communicate(timeout=200)
-    finally:
         end = time.monotonic() + 20
-        while left := not time.sleep(0.2) and subprocess.run(["pgrep", "-g", str(process.pid)]).returncode == 0:
-            if time.monotonic() > end:
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-    assert not left
+        while is_there(process.pid) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert not is_there(process.pid)
+    finally:
+        if is_there(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, *said
 
 
