@@ -20,6 +20,9 @@ STAGES: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validat
 class DataModule(LightningDataModule, ABC):
     """A data set that knows its facts and its place in the training.
 
+    Each of several processes has its share of every part. An evaluation counts every sample once; the share of a
+    process that there is no sample for is one batch that is None.
+
     Making one touches no disk. A subclass finds the facts; each is published as a property of the same name, so that
     a model's argument can be linked to it.
 
@@ -40,6 +43,8 @@ class DataModule(LightningDataModule, ABC):
     """The package that carries the data, or what they are made with; None = they lie in a folder, or need nothing."""
     found_by: ClassVar[tuple[str, ...]] = ()
     """Patterns of paths below a folder that has such data: it has a path of one of them at least."""
+    _taken: ClassVar[str] = "samples"
+    """What `_global_batch` counts."""
 
     def __init__(
         self, *, root: str | None = None, batch_size: int = 64, num_workers: int = 0, seed: int | None = None
@@ -54,7 +59,7 @@ class DataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.seed = seed
         self._facts: dict[str, Any] | None = None
-        self._resumed: tuple[int, int, int] | None = None
+        self._resumed: dict[str, int] | None = None
 
     @abstractmethod
     def _find_facts(self) -> dict[str, Any]:
@@ -87,9 +92,13 @@ class DataModule(LightningDataModule, ABC):
         self._facts = dict(facts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives the facts, the seed and the place in the training: the epoch and how many of its batches are done."""
+        """Gives the facts, the seed and the place in the training: the epoch and how many of its batches are done.
+
+        `global_batch` is what all processes together take at a time.
+        """
         epoch, batches = self._place()
-        return {"facts": self.facts, "seed": self._seed(), "epoch": epoch, "batches": batches}
+        place = {"seed": self._seed(), "epoch": epoch, "batches": batches, "global_batch": self._global_batch()}
+        return {"facts": self.facts, **place}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Makes the next training begin at the place where the checkpoint was written.
@@ -98,7 +107,7 @@ class DataModule(LightningDataModule, ABC):
         the optimizer's schedule asks for the number of steps: this is why the place is kept here.
         """
         if self.trainer is None or self.trainer.state.fn == "fit":
-            self._resumed = state_dict["seed"], state_dict["epoch"], state_dict["batches"]
+            self._resumed = {name: value for name, value in state_dict.items() if name != "facts"}
 
     def _place(self) -> tuple[int, int]:
         if self.trainer is None:
@@ -121,12 +130,27 @@ class DataModule(LightningDataModule, ABC):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
+    def _global_batch(self) -> int:
+        """What all processes together take from the order of the training at a time: samples, unless told otherwise."""
+        return self.batch_size * self._ranks()["world_size"]
+
     def _begin(self) -> tuple[int, int]:
-        """Where the training begins: the epoch, and how many of its batches are done; sets a resumed run's seed."""
+        """Where the training begins: the epoch, and how many of its batches are done; sets a resumed run's seed.
+
+        Raises:
+            ValueError: If it begins within an epoch that was begun with another global batch.
+        """
         if self._resumed is None:
             return 0, 0
-        (self.seed, epoch, batches), self._resumed = self._resumed, None
-        return epoch, batches
+        place, self._resumed = self._resumed, None
+        self.seed, now = place["seed"], self._global_batch()
+        before = place.get("global_batch", now)
+        if place["batches"] and before != now:
+            raise ValueError(
+                f"the checkpoint lies within an epoch in which all processes together took {before} "
+                f"{self._taken} at a time, and now they take {now}: go on with as many processes and as large batches"
+            )
+        return place["epoch"], place["batches"]
 
     def _train_loader(self, dataset: Dataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
         """A loader whose data set is asked for `(index, seed)`; it goes on where a checkpoint was written."""
@@ -155,6 +179,9 @@ class DataModule(LightningDataModule, ABC):
         drop_last: bool = False,
     ) -> DataLoader:
         """A loader with what all share; without a `batch_size`, each key of the sampler asks for a whole batch."""
+        if isinstance(sampler, ShareSampler) and not len(sampler) and self._ranks()["world_size"] > 1:
+            # Lightning passes an empty loader over, with all hooks in which the other processes wait for this one.
+            return DataLoader([None], batch_size=None, collate_fn=as_it_is)  # pyright: ignore[reportArgumentType]
         return loader(
             dataset,
             batch_size=batch_size,

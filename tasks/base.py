@@ -1,7 +1,7 @@
 """What the Lightning modules of all tasks share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -10,11 +10,14 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tasks.errors import TaskError
+from tasks.means import Means
 from tasks.optim import OptimizerFactory, build_optimizer, freeze_parts, rest_frozen_parts
+from tasks.processes import averaged, share_buffers
 from tasks.schedules import WarmupCosine
 
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler]
@@ -40,6 +43,9 @@ class TaskModule(LightningModule):
     Every random number of a training step is drawn after seeding with (run's seed, step), so that a run which is
     stopped and resumed draws the same ones.
 
+    A task says what becomes of a batch of an evaluation (`measure`) and what is known at its end (`figures`). Processes
+    may have unequal numbers of batches, or none: nothing but `figures` asks the others.
+
     Args:
         network: The network, a plain `torch.nn.Module`.
         facts: What the data knows and the task needs (names of classes, size of pictures, ...), plain values.
@@ -56,6 +62,8 @@ class TaskModule(LightningModule):
     """
 
     task: ClassVar[str]
+    shown: ClassVar[str]
+    """The figure that the progress bar shows."""
     network_class: ClassVar[type[nn.Module]]
     links: ClassVar[tuple[str, ...]]
     """Arguments of the network that the data's facts of the same name set."""
@@ -86,6 +94,7 @@ class TaskModule(LightningModule):
             raise ValueError(f"ema_decay={ema_decay} is not in [0, 1)")
         self.network = network
         self.facts = facts
+        self.means = Means()
         self.explaining = False
         self.config: dict[str, Any] = {}
         """The run's resolved configuration; the command line sets it, and checkpoints carry it."""
@@ -110,6 +119,14 @@ class TaskModule(LightningModule):
     def metric_names(self) -> list[str]:
         """The metrics of validation that `monitor` can name."""
         return ["val/loss"]
+
+    def measure(self, batch: Any, stage: str) -> Any:
+        """Takes a batch of the part `val` or `test` in; what it returns is the step's output."""
+        raise NotImplementedError
+
+    def figures(self, stage: str) -> Mapping[str, Tensor | float]:
+        """The figures of a part whose batches are in, of all processes together; then it begins anew."""
+        return self.means.gather()
 
     def save_plots(self, folder: Path) -> None:
         """Draws what the last test has shown, as files in `folder`."""
@@ -152,6 +169,11 @@ class TaskModule(LightningModule):
             return
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
+    def on_fit_start(self) -> None:
+        if isinstance(self.trainer.model, DistributedDataParallel):
+            # It would ask all processes for them at batches of a validation too, of which one may have fewer.
+            self.trainer.model.broadcast_buffers = False
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
@@ -160,6 +182,7 @@ class TaskModule(LightningModule):
         torch.manual_seed(mixed)
 
     def on_before_backward(self, loss: Tensor) -> None:
+        loss = averaged(loss)  # all processes stop if one does
         if not torch.isfinite(loss):
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise TaskError(
@@ -167,6 +190,49 @@ class TaskModule(LightningModule):
                 "the checkpoints of earlier steps are kept; lower training.optimizer.lr or set "
                 "trainer.gradient_clip_val=1"
             )
+
+    def log_training(
+        self, values: Mapping[str, Tensor], of_epoch: Mapping[str, Tensor] | None = None, batch_size: int = 1
+    ) -> None:
+        """Logs a step's values, averaged over the processes, beside the learning rate.
+
+        Args:
+            values: Logged at each step; of the same names in all processes.
+            of_epoch: Likewise, but logged as the mean of the epoch.
+            batch_size: What a batch weighs in that mean.
+        """
+        of_epoch = of_epoch or {}
+        every = averaged(torch.stack([value.detach().float() for value in (*values.values(), *of_epoch.values())]))
+        for name, value in zip((*values, *of_epoch), every, strict=True):
+            late = name in of_epoch
+            self.log(
+                f"train/{name}",
+                value,
+                prog_bar=name == "loss",
+                on_step=not late,
+                on_epoch=late,
+                batch_size=batch_size,
+            )
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
+
+    def on_validation_epoch_start(self) -> None:
+        share_buffers(self)  # the averaged ones, if weights are averaged
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch is None else self.measure(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch is None else self.measure(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_figures("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_figures("test")
+
+    def _log_figures(self, stage: str) -> None:
+        for name, value in self.figures(stage).items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == self.shown)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         metrics = {

@@ -1,7 +1,6 @@
 """Callbacks that every run has: the best and the last checkpoint, a monitor that exists, Ctrl-C without loss."""
 
 import difflib
-import shutil
 import signal
 import threading
 from collections.abc import Iterable
@@ -14,6 +13,8 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, WeightAvera
 from torch import Tensor
 
 from tasks.errors import Interrupted, UsageError
+from tasks.processes import is_first
+from tasks.run import write_whole
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -39,9 +40,9 @@ class BestCheckpoint(ModelCheckpoint):
         earlier, best = Path(state_dict["best_model_path"]), Path(str(self.dirpath), "best.ckpt")
         if not earlier.is_file():
             return
-        if earlier.resolve() != best.resolve():
+        if is_first() and earlier.resolve() != best.resolve():
             best.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(earlier, best)
+            write_whole(best, earlier.read_bytes())
         score = state_dict["best_model_score"]
         super().load_state_dict(
             {
@@ -115,6 +116,8 @@ def check_monitors(callbacks: Iterable[Callback], monitor: str, known: list[str]
 class StopCleanly(Callback):
     """On Ctrl-C or SIGTERM ends the step that runs, saves `last.ckpt` and stops; a second Ctrl-C stops at once.
 
+    Of several processes, one that is asked is enough, and all stop after the same step.
+
     Args:
         checkpoint: Where to save.
         how_to_resume: The command that goes on from there.
@@ -135,7 +138,7 @@ class StopCleanly(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # After the last batch of an epoch comes its validation; one step into the next epoch nothing is half done.
-        if not self.asked or trainer.is_last_batch:
+        if not trainer.strategy.reduce_boolean_decision(self.asked, all=False) or trainer.is_last_batch:
             return
         trainer.save_checkpoint(self.checkpoint)
         raise Interrupted(f"stopped after step {trainer.global_step}; go on with: {self.how_to_resume}")

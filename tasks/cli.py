@@ -22,7 +22,9 @@ import yaml
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichModelSummary, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
@@ -34,10 +36,14 @@ from tasks.commands import commands_of
 from tasks.errors import TaskError, UsageError, first_line
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
-from tasks.run import commit, make_run_folder, now, write_whole
+from tasks.processes import end_others, is_first
+from tasks.run import claimed_run_folder, commit, now, write_whole
+from tasks.saving import MetricsLogger, WholeCheckpoints
 from tasks.transfer import keep_encoder, take_encoder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+SHARDED = (FSDPStrategy, ModelParallelStrategy)
+"""Strategies by which a process has a part of each weight."""
 KEEPS_A_RUN = ("fit", "validate", "test")
 """The commands that read the data set and have a run's folder; the others read the user's files."""
 
@@ -69,7 +75,11 @@ class TaskCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "log_every_n_steps": 10,
+                **({} if self.command in KEEPS_A_RUN else {"devices": 1}),
+            },
             parser_class=TaskParser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -172,11 +182,31 @@ class TaskCLI(LightningCLI):
         check_monitors(init["trainer"]["callbacks"] or [], self.model.monitor, self.model.metric_names())
         if self.checkpoint is not None:
             check_shapes(self.model, self.checkpoint, resolved)
-        self.run_folder = None
-        if command in KEEPS_A_RUN:
-            self.run_folder = make_run_folder(Path(config["runs"]), self.module_class.task)
+        with self._run_folder(command, config) as self.run_folder:
+            self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
+            self._check_strategy(command)
+        if self.run_folder is not None and is_first():
             write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
-        self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
+
+    @contextmanager
+    def _run_folder(self, command: str, config: Any) -> Iterator[Path | None]:
+        """The run's folder, which the first process makes; the others write nothing, and need only a name."""
+        if command not in KEEPS_A_RUN:
+            yield None
+        elif is_first():
+            with claimed_run_folder(Path(config["runs"]), self.module_class.task) as folder:
+                yield folder
+        else:
+            yield Path(config["runs"], self.module_class.task)
+
+    def _check_strategy(self, command: str) -> None:
+        if command not in KEEPS_A_RUN and self.trainer.world_size > 1:
+            raise UsageError(f"{command} works in one process, not in {self.trainer.world_size}: --trainer.devices=1")
+        if command == "fit" and self.model.ema_decay > 0 and isinstance(self.trainer.strategy, SHARDED):
+            raise UsageError(
+                f"training.ema_decay={self.model.ema_decay} averages whole weights, of which "
+                f"{type(self.trainer.strategy).__name__} gives each process a part: --training.ema_decay=0"
+            )
 
     def _saved_config(self) -> dict[str, Any]:
         """What of the run's configuration stays its own: the trainer and the seed."""
@@ -238,25 +268,31 @@ class TaskCLI(LightningCLI):
             if not given["fast_dev_run"] and given["enable_checkpointing"] is not False:
                 callbacks.append(BestCheckpoint(last.parent, self.model.monitor, self.model.monitor_mode))
                 callbacks.append(LastCheckpoint(last))
-        loggers: list[Logger] = [CSVLogger(str(folder), name="", version="")]
+        loggers: list[Logger] = [MetricsLogger(str(folder), name="", version="")]
         if isinstance(given["logger"], Logger):
             loggers.append(given["logger"])
         elif isinstance(given["logger"], list):
             loggers += given["logger"]
         elif given["logger"] is not False and importlib.util.find_spec("tensorboard"):
             loggers.append(TensorBoardLogger(str(folder), name="", version=""))
-        return {"logger": loggers, "callbacks": callbacks, "default_root_dir": str(folder)}
+        plugins = given["plugins"] if isinstance(given["plugins"], list) else [given["plugins"]]
+        plugins = [plugin for plugin in plugins if plugin is not None]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
+        return {"logger": loggers, "callbacks": callbacks, "plugins": plugins, "default_root_dir": str(folder)}
 
     def fit(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Trains, then tests the best checkpoint."""
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        metrics = {}
+        kept = (each.best_model_path for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint))
+        best, metrics = next(kept, ""), {}
+        sharded = isinstance(self.trainer.strategy, SHARDED)
         if best:
             checkpoint = read_checkpoint(best, model.task)
-            model.load_state_dict(checkpoint["state_dict"])
             metrics = checkpoint["onecore"]["metrics"]
-        self.trainer.test(model, datamodule=datamodule)
+            if not sharded:  # Lightning's way of loading would put the weights before averaging back
+                model.load_state_dict(checkpoint["state_dict"])
+        self.trainer.test(model, datamodule=datamodule, ckpt_path=best or None if sharded else None)
         self._finish(metrics)
 
     def validate(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
@@ -291,6 +327,14 @@ class TaskCLI(LightningCLI):
             )
 
     def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            self._run_command(subcommand)
+        except Exception as error:
+            if reason := end_others(error, getattr(self.trainer.strategy.launcher, "procs", [])):
+                raise reason from error
+            raise
+
+    def _run_command(self, subcommand: str) -> None:
         if subcommand not in self.commands:
             super()._run_subcommand(subcommand)
             return
@@ -305,6 +349,8 @@ class TaskCLI(LightningCLI):
 
     def _finish(self, metrics: dict[str, float]) -> None:
         assert self.run_folder is not None
+        if not is_first():
+            return
         metrics = {**metrics, **{name: float(value) for name, value in self.trainer.callback_metrics.items()}}
         metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         write_whole(self.run_folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -329,10 +375,12 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         "Experiment logs directory",
         "TensorBoardLogger|LeafSpec",
         "in eval mode",
+        "recommended to use `self.log",  # every figure is that of all processes already
+        "was called before the ``update`` method",  # where a process has no sample of a part
     ):
         warnings.filterwarnings("ignore", message=f".*({message}).*")
     ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.INFO if is_first() else logging.WARNING)
     ours.addHandler(handler)
     try:
         return TaskCLI(module_class, CONFIGS / default_config, args).last_line

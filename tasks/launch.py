@@ -7,12 +7,15 @@ Nothing heavy is imported here: `--help` prints a text that is shipped (`tasks/<
 import difflib
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tasks.errors import TaskError, UsageError
+from tasks.errors import PeerLost, TaskError, UsageError
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict", "export")
+_PATIENCE = 10.0
+"""Seconds in which the first of several processes ends, if what is wrong is wrong for all."""
 
 
 def launch(
@@ -33,6 +36,7 @@ def launch(
     Returns:
         The exit code: 0, 2 for a command line that cannot be understood, 1 for everything else that failed.
     """
+    parent = os.getppid()
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(help_text(task, "overview"))
@@ -46,18 +50,31 @@ def launch(
         return 0
     try:
         last_line = run(args)
-    except UsageError as error:
-        return _fail(str(error), 2)
+    except PeerLost:
+        return 1
     except TaskError as error:
-        return _fail(str(error), 1)
+        message, code = str(error), 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        return _fail("stopped", 1)
+        message, code = "stopped", 1
     except (ValueError, OSError) as error:
         if os.environ.get("ONECORE_DEBUG"):
             raise
-        return _fail(_one_line(error), 1)
-    sys.stdout.write(last_line + "\n")
-    return 0
+        message, code = _one_line(error), 1
+    else:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes the first speaks
+            sys.stdout.write(last_line + "\n")
+        return 0
+    return code if _says_it(parent) else _fail(message, code)
+
+
+def _says_it(parent: int) -> bool:
+    """Whether this process was started by the first of several, and that one ends too, so that it has said why."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        return False
+    end = time.monotonic() + _PATIENCE
+    while os.getppid() == parent and time.monotonic() < end:
+        time.sleep(0.1)
+    return os.getppid() != parent
 
 
 def help_text(task: str, command: str) -> str:

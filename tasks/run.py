@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -41,11 +41,35 @@ def make_run_folder(runs: Path, task: str) -> Path:
     raise FileExistsError(f"{runs / task / name} to {name}-999 exist already")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: beside it first, then renamed; text as UTF-8."""
+@contextmanager
+def claimed_run_folder(runs: Path, task: str) -> Iterator[Path]:
+    """Makes a run's folder, and takes it away again, with what had to be made for it, if an error ends the block."""
+    made = [path for path in (runs / task, *(runs / task).parents) if not path.exists()]
+    folder = make_run_folder(runs, task)
+    try:
+        yield folder
+    except BaseException:
+        for path in (folder, *made):
+            with suppress(OSError):  # what something was put into stays
+                path.rmdir()
+        raise
+
+
+def write_whole(path: Path, content: str | bytes | memoryview) -> None:
+    """Writes a file whole or not at all: beside it first, then renamed; text as UTF-8.
+
+    It is on the disk before it takes the place of an earlier one, so that a machine that fails leaves one of the two.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def keep_earlier(*paths: Path) -> None:

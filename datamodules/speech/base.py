@@ -68,6 +68,7 @@ class SpeechDataModule(DataModule):
     """
 
     fact_names = ("vocabulary", "vocab_size", "sample_rate", "normalization", "tokenizer")
+    _taken = "batches"
 
     def __init__(
         self,
@@ -261,6 +262,9 @@ class SpeechDataModule(DataModule):
         """The samples of a part."""
         speeds = self.speeds if split == "train" else ()
         return SpeechSamples(self.recordings(split), self._tokenizer(), speeds=speeds)
+
+    def _global_batch(self) -> int:
+        return self._ranks()["world_size"]
 
     def _limit(self) -> int:
         return round(self.batch_seconds * self.sample_rate)

@@ -1,10 +1,11 @@
 """Measures transcripts: word and character error rates of a whole set, and its worst utterances."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from torch import distributed
+
+from tasks.processes import gathered
 
 
 class Errors(NamedTuple):
@@ -77,11 +78,7 @@ class TranscriptEvaluation:
 
     def gather(self) -> list[Utterance]:
         """The utterances of all processes, by name."""
-        parts: list[Any] = [self._utterances]
-        if distributed.is_available() and distributed.is_initialized():
-            parts = [None] * distributed.get_world_size()
-            distributed.all_gather_object(parts, self._utterances)
-        every = {name: utterance for part in parts for name, utterance in part.items()}
+        every = {name: utterance for part in gathered(self._utterances) for name, utterance in part.items()}
         return [every[name] for name in sorted(every)]
 
     def reset(self) -> None:

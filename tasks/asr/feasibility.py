@@ -1,14 +1,14 @@
 """Whether CTC can say a text in the frames that there are, and what becomes of utterances where it cannot."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor, distributed
+from torch import Tensor
 
 from tasks.errors import TaskError
+from tasks.processes import gathered
 
 
 def needed_frames(tokens: Int[Tensor, "batch most"], token_lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
@@ -79,8 +79,5 @@ class Infeasible:
         self.count, self.names = 0, {}
 
     def _gathered(self) -> tuple[int, dict[str, str]]:
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self.count, self.names
-        parts: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, (self.count, self.names))
+        parts = gathered((self.count, self.names))
         return sum(count for count, _ in parts), {name: text for _, names in parts for name, text in names.items()}

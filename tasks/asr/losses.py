@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tasks.means import Mean
+
 NOTHING = -100
 """Marks, among labels, a place where there is nothing to predict."""
 
@@ -17,7 +19,7 @@ def ctc_loss(
     tokens: Int[Tensor, "batch most"],
     token_lengths: Int[Tensor, " batch"],
     kept: Bool[Tensor, " batch"],
-) -> Float[Tensor, ""]:
+) -> Mean:
     """`-ln p(tokens | frames)`, summed over all ways to place tokens and blanks; the last output is the blank.
 
     Divided by the number of tokens of the utterances that are kept, an utterance without any counting as one token.
@@ -34,7 +36,7 @@ def ctc_loss(
         log_probs, tokens = log_probs[kept], tokens[kept]
         frame_lengths, token_lengths = frame_lengths[kept], token_lengths[kept]
     if not log_probs.shape[0] or not log_probs.shape[1]:
-        return log_probs.sum() * 0.0
+        return Mean.of(log_probs.sum() * 0.0, 0)
     each = F.ctc_loss(
         log_probs.transpose(0, 1),
         tokens,
@@ -43,7 +45,7 @@ def ctc_loss(
         blank=log_probs.shape[2] - 1,
         reduction="none",
     )
-    return each.sum() / token_lengths.clamp(min=1).sum()
+    return Mean.of(each.sum(), token_lengths.clamp(min=1).sum())
 
 
 def shift(
@@ -72,7 +74,7 @@ def token_loss(
     labels: Int[Tensor, "batch length"],
     kept: Bool[Tensor, " batch"],
     smoothing: float = 0.0,
-) -> Float[Tensor, ""]:
+) -> Mean:
     """Cross-entropy with label smoothing (Szegedy et al. 2016, section 7), the mean over the labels that count.
 
     Args:
@@ -89,4 +91,4 @@ def token_loss(
         label_smoothing=smoothing,
         reduction="sum",
     )
-    return summed / (labels != NOTHING).sum().clamp(min=1)
+    return Mean.of(summed, (labels != NOTHING).sum())

@@ -17,6 +17,7 @@ from tasks.asr.losses import ctc_loss, shift, token_loss
 from tasks.asr.model import ASR, Encoded, FromFeatures
 from tasks.base import ForExport, TaskModule
 from tasks.errors import TaskError
+from tasks.means import Mean, shares
 from tasks.run import write_whole
 
 PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -39,6 +40,7 @@ class ASRModule(TaskModule):
     """
 
     task = "asr"
+    shown = "wer"
     network_class = ASR
     explains = True
     links = ("vocab_size", "sample_rate")
@@ -85,26 +87,37 @@ class ASRModule(TaskModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self.trained_batches += 1
-        loss = self._loss(self.asr.encode(batch["audio"], batch["audio_lengths"]), batch, "train")
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
-        return loss
+        encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
+        values = self._with_loss(shares(self._means(encoded, batch, "train")))
+        self.log_training(values)
+        return values["loss"]
 
     def on_train_epoch_end(self) -> None:
         # A share of less than the whole part, as after a stop within the epoch, says nothing of the part.
         if self.trained_batches == self.trainer.num_training_batches:
             self.infeasible["train"].check(PARTS["train"])
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "val", self.greedy)
+    def measure(self, batch: dict[str, Any], stage: str) -> None:
+        encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
+        self.means.update(self._means(encoded, batch, stage))
+        decoding = self.greedy if stage == "val" else self.decoding
+        found = [each.tokens for each in decoding(self.asr, encoded)]
+        edges = None
+        if stage == "test" and "words" in batch and self.asr.ctc_head is not None:
+            heard = self._words(encoded, found, batch)
+            times = [[(word.text, word.start, word.end) for word in words] for words in heard]
+            edges = [compare_times(*pair) for pair in zip(times, batch["words"], strict=True)]
+        self.evaluation.update(batch["name"], batch["text"], [self.text(tokens) for tokens in found], edges)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "test", self.decoding)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_rates("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_rates("test")
+    def figures(self, stage: str) -> dict[str, Tensor | float]:
+        utterances, means = self.evaluation.gather(), super().figures(stage)
+        self.evaluation.reset()
+        self.worst = describe_worst(utterances)
+        if self.trainer.sanity_checking:
+            self.infeasible[stage].reset()
+        else:
+            self.infeasible[stage].check(PARTS[stage])
+        return {**(self._with_loss(means) if means else {}), **error_rates(utterances)}
 
     def save_plots(self, folder: Path) -> None:
         write_whole(folder / "worst.txt", self.worst)
@@ -151,27 +164,31 @@ class ASRModule(TaskModule):
             words.append(fit_to_sound(placed, own, rate))
         return words
 
-    def _loss(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
-        """The losses of both heads, weighted; logged together and each by itself."""
-        tokens, lengths, weight = batch["tokens"], batch["token_lengths"], self.asr.attention_weight
+    def _means(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> dict[str, Mean]:
+        """The loss of each head, and the share of blanks."""
+        tokens, lengths = batch["tokens"], batch["token_lengths"]
         kept = self._kept(encoded, batch, stage)
-        losses = {}
+        means = {}
         if self.asr.ctc_head is not None:
             log_probs = self.asr.ctc_log_probs(encoded)
-            losses["ctc_loss"] = ctc_loss(log_probs, encoded.lengths, tokens, lengths, kept)
-            self._log_blanks(log_probs, encoded, stage)
+            means["ctc_loss"] = ctc_loss(log_probs, encoded.lengths, tokens, lengths, kept)
+            means["blank_ratio"] = self._blanks(log_probs, encoded)
         if self.asr.decoder is not None:
             assert self.asr.tokens is not None
             most = self.asr.tokens.max_length  # the longer ones are not kept
             prompt, end = self.asr.tokens.prompt, self.asr.tokens.end
             given, labels = shift(tokens[:, :most], lengths.clamp(0, most), prompt, end)
             logits = self.asr.token_logits(given, encoded)
-            losses["attention_loss"] = token_loss(logits, labels, kept, self.label_smoothing if self.training else 0.0)
-        weights = {"ctc_loss": 1 - weight, "attention_loss": weight}
-        loss = torch.stack([weights[name] * each for name, each in losses.items()]).sum()
-        for name, each in [*losses.items(), ("loss", loss)]:
-            self._log_mean(f"{stage}/{name}", each, len(tokens), prog_bar=stage == "train" and name == "loss")
-        return loss
+            means["attention_loss"] = token_loss(logits, labels, kept, self.label_smoothing if self.training else 0.0)
+        return means
+
+    def _with_loss(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds the losses of both heads, weighted."""
+        weights = {"ctc_loss": 1 - self.asr.attention_weight, "attention_loss": self.asr.attention_weight}
+        return {
+            **values,
+            "loss": torch.stack([weights[each] * values[each] for each in weights if each in values]).sum(),
+        }
 
     def _kept(self, encoded: Encoded, batch: dict[str, Any], stage: str) -> Tensor:
         """Which utterances CTC can say; the decoder alone can say all that it has positions for."""
@@ -182,36 +199,8 @@ class ASRModule(TaskModule):
         self.infeasible[stage].update(kept, batch["name"], encoded.lengths, needed)
         return kept
 
-    def _log_blanks(self, log_probs: Tensor, encoded: Encoded, stage: str) -> None:
+    def _blanks(self, log_probs: Tensor, encoded: Encoded) -> Mean:
         """The share of frames whose best output is the blank: near 1, the network has learnt to say nothing."""
         best = log_probs.detach().argmax(-1)
         real = torch.arange(best.shape[1], device=best.device) < encoded.lengths[:, None]
-        if frames := int(real.sum()):
-            blanks = ((best == self.asr.vocab_size) & real).sum() / frames
-            self._log_mean(f"{stage}/blank_ratio", blanks, frames)
-
-    def _log_mean(self, name: str, value: Tensor, count: int, *, prog_bar: bool = False) -> None:
-        training = name.startswith("train/")
-        self.log(name, value, batch_size=count, on_step=training, on_epoch=not training, prog_bar=prog_bar)
-
-    def _evaluate(self, batch: dict[str, Any], stage: str, decoding: Decoding) -> None:
-        encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
-        self._loss(encoded, batch, stage)
-        found = [each.tokens for each in decoding(self.asr, encoded)]
-        edges = None
-        if stage == "test" and "words" in batch and self.asr.ctc_head is not None:
-            heard = self._words(encoded, found, batch)
-            times = [[(word.text, word.start, word.end) for word in words] for words in heard]
-            edges = [compare_times(*pair) for pair in zip(times, batch["words"], strict=True)]
-        self.evaluation.update(batch["name"], batch["text"], [self.text(tokens) for tokens in found], edges)
-
-    def _log_rates(self, stage: str) -> None:
-        utterances = self.evaluation.gather()
-        self.evaluation.reset()
-        self.worst = describe_worst(utterances)
-        for name, value in error_rates(utterances).items():
-            self.log(f"{stage}/{name}", value, prog_bar=name == "wer")
-        if self.trainer.sanity_checking:
-            self.infeasible[stage].reset()
-        else:
-            self.infeasible[stage].check(PARTS[stage])
+        return Mean.of(((best == self.asr.vocab_size) & real).sum().float(), real.sum())

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tasks.means import Mean
+
 Logits = Float[Tensor, "*shape logits"]
 Labels = Int[Tensor, "*shape"]
 
@@ -45,13 +47,13 @@ class Classification(ABC):
         """What it costs to match a query with an object of each class."""
 
     @abstractmethod
-    def loss(self, logits: Logits, labels: Labels, num_objects: float) -> Float[Tensor, " layers"]:
+    def loss(self, logits: Logits, labels: Labels, num_objects: int) -> Mean:
         """The loss of each layer; a label of `num_classes` is no object, and -1 counts nowhere.
 
         Args:
             logits: (layers, batch, queries, logits).
             labels: (layers, batch, queries).
-            num_objects: Objects of the batch, at least 1, by which a sum is divided.
+            num_objects: Objects of the batch, by which a sum may be divided.
         """
 
 
@@ -94,14 +96,14 @@ class SoftmaxClassification(Classification):
     def cost(self, logits: Logits) -> Tensor:
         return -self.probabilities(logits)
 
-    def loss(self, logits: Logits, labels: Labels, num_objects: float) -> Tensor:
+    def loss(self, logits: Logits, labels: Labels, num_objects: int) -> Mean:
         weights = torch.ones(logits.shape[-1], device=logits.device)
         weights[-1] = self.no_object_weight
         each = F.cross_entropy(
             logits.float().flatten(0, -2), labels.flatten(), weight=weights, ignore_index=-1, reduction="none"
         )
         counted = torch.where(labels < 0, 0.0, weights[labels.clamp(min=0)])
-        return each.view_as(counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1e-12)
+        return Mean.of(each.view_as(counted).flatten(1).sum(1), counted.flatten(1).sum(1))
 
 
 class FocalClassification(Classification):
@@ -148,12 +150,12 @@ class FocalClassification(Classification):
         there, not_there = self._both(logits)
         return there - not_there
 
-    def loss(self, logits: Logits, labels: Labels, num_objects: float) -> Tensor:
+    def loss(self, logits: Logits, labels: Labels, num_objects: int) -> Mean:
         there, not_there = self._both(logits)
         classes = torch.arange(logits.shape[-1], device=logits.device)
         each = torch.where(labels[..., None] == classes, there, not_there)
         each = each.masked_fill((labels < 0)[..., None], 0.0)
-        return each.flatten(1).sum(1) / num_objects
+        return Mean.of(each.flatten(1).sum(1), num_objects)
 
     def _both(self, logits: Logits) -> tuple[Tensor, Tensor]:
         """The loss of each class if it is there, and if it is not."""

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
-from torch import Tensor, distributed
+from torch import Tensor
 from torchvision.ops import box_convert
 
 from tasks.detr.boxes import check_detections
+from tasks.processes import gathered
 
 FIGURES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "ap": ("precision", (..., 0, 2)),
@@ -81,7 +82,7 @@ class CocoEvaluation:
         `ap`: mean over classes and overlaps from 0.5 to 0.95; `ap50`, `ap75`: at one overlap; `ap_small`, ...: objects
         of a size; `ar1`, `ar10`, `ar100`: recall with at most so many detections; `ap/NAME`, `ap50/NAME`: of a class.
         """
-        images = self._gathered()
+        images = {image_id: image for part in gathered(self._images) for image_id, image in part.items()}
         if not images:
             return dict.fromkeys(self.names)
         evaluation = COCOeval_faster(*_as_coco(images, len(self.class_names)), "bbox")
@@ -97,13 +98,6 @@ class CocoEvaluation:
     def reset(self) -> None:
         """Forgets all images."""
         self._images.clear()
-
-    def _gathered(self) -> dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self._images
-        parts: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, self._images)
-        return {image_id: image for part in parts for image_id, image in part.items()}
 
 
 def measured(figures: Figures) -> dict[str, float]:

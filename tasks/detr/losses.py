@@ -10,8 +10,9 @@ from tasks.detr.denoising import Noised
 from tasks.detr.matcher import Matches
 from tasks.detr.model import Found
 from tasks.detr.targets import Targets
+from tasks.means import Mean
 
-Parts = dict[str, Float[Tensor, " layers"]]
+Parts = dict[str, Mean]
 """Of each layer: `class`, `box` and `giou`, weighted, so that their sum is the loss."""
 
 
@@ -58,7 +59,7 @@ class SetLoss:
         pairs = (found.boxes[where], targets.boxes[matches.target], matches.layer)
         return self._parts(found, labels, *pairs, targets.num_objects, classification)
 
-    def of_noised(self, found: Found, noised: Noised, num_objects: float, classification: Classification) -> Parts:
+    def of_noised(self, found: Found, noised: Noised, num_objects: int, classification: Classification) -> Parts:
         """The loss of what was restored of `noised` objects, which need no matching."""
         layers = len(found.logits)
         real = ~noised.padding
@@ -75,23 +76,24 @@ class SetLoss:
         boxes: Float[Tensor, "pairs 4"],
         true_boxes: Float[Tensor, "pairs 4"],
         layer: Int[Tensor, " pairs"],
-        num_objects: float,
+        num_objects: int,
         classification: Classification,
     ) -> Parts:
         boxes = boxes.float()
         distance = (boxes - true_boxes).abs().sum(1)
         giou_loss = 1 - generalized_iou_pairs(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(true_boxes))
 
-        def of_layers(each: Tensor) -> Tensor:
-            return each.new_zeros(len(found.logits)).index_add(0, layer, each) / num_objects
+        def of_layers(weight: float, each: Tensor) -> Mean:
+            return Mean.of(weight * each.new_zeros(len(found.logits)).index_add(0, layer, each), num_objects)
 
+        of_class = classification.loss(found.logits, labels, num_objects)
         return {
-            "class": self.class_weight * classification.loss(found.logits, labels, num_objects),
-            "box": self.box_weight * of_layers(distance),
-            "giou": self.giou_weight * of_layers(giou_loss),
+            "class": of_class._replace(total=self.class_weight * of_class.total),
+            "box": of_layers(self.box_weight, distance),
+            "giou": of_layers(self.giou_weight, giou_loss),
         }
 
 
 def total(parts: Parts) -> Float[Tensor, ""]:
     """The loss over all parts and layers."""
-    return torch.stack(list(parts.values())).sum()
+    return torch.stack([part.value for part in parts.values()]).sum()

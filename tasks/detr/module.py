@@ -14,11 +14,12 @@ from tasks.detr import report
 from tasks.detr.boxes import to_pixels
 from tasks.detr.evaluation import CocoEvaluation, format_figures, measured
 from tasks.detr.explanation import centre_cells, draw_attention
-from tasks.detr.losses import Parts, SetLoss, total
+from tasks.detr.losses import Parts, SetLoss
 from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR, Found
 from tasks.detr.targets import Targets, gather_targets
 from tasks.errors import TaskError
+from tasks.means import shares
 from tasks.run import output_names
 
 EXPORTED_SIZE = 256
@@ -45,6 +46,7 @@ class DETRModule(TaskModule):
     """
 
     task = "detr"
+    shown = "ap50"
     network_class = DETR
     explains = True
     links = ("num_classes", "category_ids")
@@ -91,26 +93,33 @@ class DETRModule(TaskModule):
         if noised is not None and output.restored is not None and denoising is not None:
             count = targets.num_objects * denoising.num_groups
             losses["denoising"] = self.loss.of_noised(output.restored, noised, count, self.detr.classification)
-        totals = {name: total(each) for name, each in losses.items()}
-        loss = torch.stack(list(totals.values())).sum()
-        for name in totals.keys() - {"found"}:
-            self.log(f"train/{name}_loss", totals[name], batch_size=len(batch["image"]))
-        self._log_parts(parts, "train", batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
-        return loss
+        every = shares({f"{name}/{part}": mean for name, each in losses.items() for part, mean in each.items()})
+        totals = {name: torch.stack([every[f"{name}/{part}"] for part in each]).sum() for name, each in losses.items()}
+        values = {"loss": torch.stack(list(totals.values())).sum()}
+        values |= {f"{name}_loss": each for name, each in totals.items() if name != "found"}
+        of_epoch = {f"{part}_loss": every[f"found/{part}"][-1] for part in parts}
+        self.log_training(values, of_epoch, batch_size=len(batch["image"]))
+        return values["loss"]
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+    def measure(self, batch: dict[str, Any], stage: str) -> None:
+        found = self.detr.find(batch["image"], batch["padding_mask"]).found
+        self.means.update(self._parts(found, self._targets(batch), batch))
+        self.evaluation.update(batch["image_id"], self.detect(found, batch["original_size"]), batch["truth"])
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "test")
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
+    def figures(self, stage: str) -> dict[str, Tensor | float]:
+        every, parts = self.evaluation.compute(), super().figures(stage)
+        self.evaluation.reset()
+        found = measured(every)
+        if self.trainer.state.fn != "fit":
+            _log.info("%s", format_figures(every))
+        if stage == "val" and "ap" not in found and self.monitor.startswith("val/ap"):
+            raise TaskError(
+                f"the validation part has no object, so there is no {self.monitor}: monitor val/loss instead"
+            )
+        losses = {f"{name}_loss": layers[-1] for name, layers in parts.items()}
+        if parts:
+            losses["loss"] = torch.stack(list(parts.values())).sum()
+        return {**losses, **found}
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         detections = []
@@ -188,28 +197,3 @@ class DETRModule(TaskModule):
             if image_id not in self.reported:
                 self.reported.add(image_id)
                 rank_zero_warn(f"image {image_id} ({batch['file_name'][number]}) {what}")
-
-    def _evaluate(self, batch: dict[str, Any], stage: str) -> None:
-        found = self.detr.find(batch["image"], batch["padding_mask"]).found
-        parts = self._parts(found, self._targets(batch), batch)
-        self.log(f"{stage}/loss", total(parts), batch_size=len(batch["image"]), on_step=False, on_epoch=True)
-        self._log_parts(parts, stage, batch)
-        self.evaluation.update(batch["image_id"], self.detect(found, batch["original_size"]), batch["truth"])
-
-    def _log_parts(self, parts: Parts, stage: str, batch: dict[str, Any]) -> None:
-        """The last layer's losses."""
-        for name, each in parts.items():
-            self.log(f"{stage}/{name}_loss", each[-1], batch_size=len(batch["image"]), on_step=False, on_epoch=True)
-
-    def _log_metrics(self, stage: str) -> None:
-        every = self.evaluation.compute()
-        figures = measured(every)
-        self.evaluation.reset()
-        if self.trainer.state.fn != "fit":
-            _log.info("%s", format_figures(every))
-        if stage == "val" and "ap" not in figures and self.monitor.startswith("val/ap"):
-            raise TaskError(
-                f"the validation part has no object, so there is no {self.monitor}: monitor val/loss instead"
-            )
-        for name, value in figures.items():
-            self.log(f"{stage}/{name}", value, prog_bar=name == "ap50")

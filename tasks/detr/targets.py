@@ -29,9 +29,9 @@ class Targets:
     skipped: list[int]
 
     @property
-    def num_objects(self) -> float:
-        """Objects of the batch, at least 1, by which losses are divided."""
-        return float(max(sum(self.counts), 1))
+    def num_objects(self) -> int:
+        """Objects of the batch, by which losses are divided."""
+        return sum(self.counts)
 
     def places(self) -> tuple[Int[Tensor, " objects"], Int[Tensor, " objects"]]:
         """Each object's picture, and its number among that picture's objects."""

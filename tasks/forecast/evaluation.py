@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, distributed
+from torch import Tensor
+
+from tasks.processes import gathered
 
 Elements = tuple[Float[Tensor, "batch steps channels"], Bool[Tensor, "batch steps channels"]]
 """A measure of each forecast value, and where it counts."""
@@ -76,12 +78,8 @@ class ForecastEvaluation:
 
     def gather(self) -> "ForecastEvaluation":
         """The evaluation of the windows of all processes; this one stays as it is."""
-        parts: list[Any] = [(self._sums, self._counts)]
-        if distributed.is_available() and distributed.is_initialized():
-            parts = [None] * distributed.get_world_size()
-            distributed.all_gather_object(parts, (self._sums, self._counts))
         every = ForecastEvaluation(self.levels)
-        for sums, counts in parts:
+        for sums, counts in gathered((self._sums, self._counts)):
             for name in sums:
                 every._add(name, sums[name], counts[name])
         return every

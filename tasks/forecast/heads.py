@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import StudentT
 
 from tasks.forecast.revin import Statistic
+from tasks.means import Mean
 
 Future = Float[Tensor, "batch horizon channels"]
 FutureMask = Bool[Tensor, "batch horizon channels"]
@@ -201,7 +202,7 @@ def pinball_loss(quantiles: Quantiles, future: Future, levels: Sequence[float]) 
     return torch.maximum(level * error, (level - 1) * error)
 
 
-def mean_loss(forecast: Forecast, future: Future, mask: FutureMask) -> Float[Tensor, ""]:
+def mean_loss(forecast: Forecast, future: Future, mask: FutureMask) -> Mean:
     """The mean of the losses where the future is known; 0, with a gradient of 0, where nothing of it is.
 
     Args:
@@ -211,7 +212,7 @@ def mean_loss(forecast: Forecast, future: Future, mask: FutureMask) -> Float[Ten
     """
     # Filled before as well: a NaN's loss has a NaN for a gradient, and 0 times it is no 0.
     loss = forecast.loss(future.masked_fill(mask, 0.0)).masked_fill(mask, 0.0)
-    return loss.sum() / (~mask).sum().clamp(min=1)
+    return Mean.of(loss.sum(), (~mask).sum())
 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from tasks.forecast.evaluation import ForecastEvaluation
 from tasks.forecast.explanation import save_explanations
 from tasks.forecast.heads import Forecast, mean_loss
 from tasks.forecast.model import Forecaster, Tensors
+from tasks.means import shares
 
 
 class ForecastModule(TaskModule):
@@ -27,6 +28,7 @@ class ForecastModule(TaskModule):
     """
 
     task = "forecast"
+    shown = "mae"
     network_class = Forecaster
     links = ("context_length", "prediction_length", "num_channels", "num_covariates")
     facts_to_agree = (*links, "channel_names", "covariate_names", "frequency")
@@ -59,22 +61,22 @@ class ForecastModule(TaskModule):
         return self.forecaster(batch["past"], mask if mask.any() else None, batch.get("covariates"))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = mean_loss(self.forecast(batch), batch["future"], batch["future_mask"])
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
-        return loss
+        losses = shares({"loss": mean_loss(self.forecast(batch), batch["future"], batch["future_mask"])})
+        self.log_training(losses)
+        return losses["loss"]
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+    def measure(self, batch: dict[str, Any], stage: str) -> dict[str, Forecast]:
+        forecast = self.forecast(batch)
+        self.means.update({"loss": mean_loss(forecast, batch["future"], batch["future_mask"])})
+        self.evaluation.update(batch, forecast.point, forecast.quantiles)
+        return {"forecast": forecast}
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Forecast]:
-        return {"forecast": self._evaluate(batch, "test")}
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_figures("val")
-
-    def on_test_epoch_end(self) -> None:
-        self.tested = self._log_figures("test")
+    def figures(self, stage: str) -> dict[str, Tensor | float]:
+        every = self.evaluation.gather()
+        self.evaluation.reset()
+        if stage == "test":
+            self.tested = every
+        return {**super().figures(stage), **every.metrics()}
 
     def save_plots(self, folder: Path) -> None:
         if self.tested is not None:
@@ -106,19 +108,3 @@ class ForecastModule(TaskModule):
         if self.explaining:
             save_explanations(batches, names, folder, self.forecaster)
         return written
-
-    def _evaluate(self, batch: dict[str, Any], stage: str) -> Forecast:
-        forecast = self.forecast(batch)
-        known = int((~batch["future_mask"]).sum())
-        loss = mean_loss(forecast, batch["future"], batch["future_mask"])
-        # Weighted by what is known in it, so that the mean over the batches is that over all values.
-        self.log(f"{stage}/loss", loss, batch_size=known, on_epoch=True)
-        self.evaluation.update(batch, forecast.point, forecast.quantiles)
-        return forecast
-
-    def _log_figures(self, stage: str) -> ForecastEvaluation:
-        gathered = self.evaluation.gather()
-        self.evaluation.reset()
-        for name, value in gathered.metrics().items():
-            self.log(f"{stage}/{name}", value, prog_bar=name == "mae")
-        return gathered

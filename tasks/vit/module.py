@@ -15,6 +15,7 @@ from torchmetrics.classification import (
 from torchvision.transforms import v2
 
 from tasks.base import ForExport, TaskModule
+from tasks.means import Mean
 from tasks.vit import report
 from tasks.vit.model import ViT
 
@@ -35,6 +36,7 @@ class ViTModule(TaskModule):
     """
 
     task = "vit"
+    shown = "accuracy"
     network_class = ViT
     links = ("num_classes", "image_size", "num_channels")
     facts_to_agree = ("class_names", "num_channels")
@@ -69,6 +71,7 @@ class ViTModule(TaskModule):
             metrics["accuracy_top5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro")
         self.metrics = MetricCollection(metrics, compute_groups=False)
         self.confusion = MulticlassConfusionMatrix(num_classes)
+        self.tested: Tensor | None = None
 
     def metric_names(self) -> list[str]:
         return [*super().metric_names(), *(f"val/{name}" for name in self.metrics)]
@@ -78,29 +81,26 @@ class ViTModule(TaskModule):
         if self.mix is not None:
             image, target = self.mix(image, F.one_hot(target, len(self.class_names)).to(image.dtype))
         loss = F.cross_entropy(self.network(image), target, label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
+        self.log_training({"loss": loss})
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+    def measure(self, batch: dict[str, Tensor], stage: str) -> None:
+        logits, label = self.network(batch["image"]), batch["label"]
+        losses = F.cross_entropy(logits, label, reduction="none")
+        self.means.update({"loss": Mean.of(losses.sum(), len(label))})
+        self.metrics.update(logits, label)
+        if stage == "test":
+            self.confusion.update(logits, label)
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
-
-    def on_test_epoch_start(self) -> None:
-        self.confusion.reset()
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        logits = self._evaluate(batch, "test")
-        self.confusion.update(logits, batch["label"])
-
-    def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
-        matrix = self.confusion.compute()
-        recall = matrix.diagonal() / matrix.sum(1).clamp(min=1)
-        for name, value in zip(self.class_names, recall, strict=True):
-            self.log(f"test/accuracy/{name}", value)
+    def figures(self, stage: str) -> dict[str, Tensor]:
+        found = {**super().figures(stage), **self.metrics.compute()}
+        self.metrics.reset()
+        if stage == "test":
+            self.tested = self.confusion.compute()
+            self.confusion.reset()
+            recall = self.tested.diagonal() / self.tested.sum(1).clamp(min=1)
+            found |= {f"accuracy/{name}": value for name, value in zip(self.class_names, recall, strict=True)}
+        return found
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         probabilities = self.network(batch["image"]).softmax(-1) if len(batch["index"]) else batch["image"]
@@ -111,19 +111,8 @@ class ViTModule(TaskModule):
         return ForExport(self.network, {"image": image}, free={"image": ("batch",)})
 
     def save_plots(self, folder: Path) -> None:
-        report.save_confusion(self.confusion.compute(), self.class_names, folder / "confusion.png")
+        if self.tested is not None:
+            report.save_confusion(self.tested, self.class_names, folder / "confusion.png")
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
         return report.save_predictions(batches, names, self.class_names, folder)
-
-    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> Tensor:
-        logits = self.network(batch["image"])
-        loss = F.cross_entropy(logits, batch["label"])
-        self.log(f"{stage}/loss", loss, batch_size=len(logits), on_step=False, on_epoch=True)
-        self.metrics.update(logits, batch["label"])
-        return logits
-
-    def _log_metrics(self, stage: str) -> None:
-        for name, value in self.metrics.compute().items():
-            self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy")
-        self.metrics.reset()

@@ -100,4 +100,4 @@ def test_a_resumed_run_keeps_its_seed(animals, whole):
 def test_checkpoint_holds_plain_facts(animals, whole):
     state = torch.load(whole[1] / "batch end 7.ckpt", weights_only=True)["ImageFolder"]
     data = make(animals, 0)
-    assert state == {"facts": data.facts, "seed": 3, "epoch": 1, "batches": 2}
+    assert state == {"facts": data.facts, "seed": 3, "epoch": 1, "batches": 2, "global_batch": 8}

@@ -338,3 +338,26 @@ def test_ctrl_c_in_a_process_of_its_own_exits_1_and_resumes(tmp_path):
     assert process.returncode == 1
     assert "go on with: python -m tasks.vit fit --ckpt_path" in errors
     assert "Traceback" not in errors
+
+
+def test_predict_works_in_one_process(command, trained, pictures, tmp_path):
+    args = ["predict", best(trained), *QUIET, "--input", pictures, "--output", tmp_path / "out"]
+    outcome = command(*args, "--trainer.devices=2")
+    assert outcome.code == 2
+    assert "predict works in one process, not in 2: --trainer.devices=1" in outcome.one_line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "code", "message"),
+    [
+        ("fsdp", 1, "`fsdp` requires a GPU"),
+        ('{"class_path": "pytorch_lightning.strategies.ModelParallelStrategy"}', 2, "--training.ema_decay=0"),
+    ],
+)
+def test_strategies_that_cannot_be_leave_nothing_behind(command, tmp_path, strategy, code, message):
+    args = ["--trainer.accelerator=cpu", "--trainer.devices=2", f"--trainer.strategy={strategy}"]
+    outcome = command("fit", *args, f"--runs={tmp_path / 'runs'}")
+    assert outcome.code == code
+    assert message in outcome.one_line
+    assert not (tmp_path / "runs").exists()

@@ -69,4 +69,4 @@ class Predictor(nn.Module):
     def forward(self, past: Past, past_mask: PastMask, future: Future, future_mask: FutureMask) -> Tensor:
         """The loss in training, else the forecast; the masks are asked and heeded as in `ForecastModule`."""
         forecast = self.forecaster(past, past_mask if past_mask.any() else None)
-        return mean_loss(forecast, future, future_mask) if self.training else forecast.point
+        return mean_loss(forecast, future, future_mask).value if self.training else forecast.point

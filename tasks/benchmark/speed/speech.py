@@ -66,7 +66,7 @@ def answer(log_probs: LogProbs, frames: Lengths, tokens: Tokens, token_lengths: 
     """The loss in training, else the logarithms of the probabilities; the same for all contenders."""
     if not training:
         return log_probs
-    return ctc_loss(log_probs, frames, tokens, token_lengths, torch.ones_like(frames, dtype=torch.bool))
+    return ctc_loss(log_probs, frames, tokens, token_lengths, torch.ones_like(frames, dtype=torch.bool)).value
 
 
 class Recogniser(nn.Module):
@@ -121,7 +121,9 @@ class WhisperRecogniser(nn.Module):
         assert self.asr.tokens is not None
         given, labels = shift(tokens, token_lengths, self.asr.tokens.prompt, self.asr.tokens.end)
         logits = self.asr.token_logits(given, self.asr.encode(audio, audio_lengths))
-        return token_loss(logits, labels, torch.ones_like(audio_lengths, dtype=torch.bool)) if self.training else logits
+        if not self.training:
+            return logits
+        return token_loss(logits, labels, torch.ones_like(audio_lengths, dtype=torch.bool)).value
 
 
 class Epoch(nn.Module):

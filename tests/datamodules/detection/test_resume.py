@@ -61,4 +61,4 @@ def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(root, whole, step, wo
 
 def test_a_checkpoint_holds_plain_facts(root, whole):
     state = torch.load(whole[1] / "5.ckpt", weights_only=True)["Coco"]
-    assert state == {"facts": make(root, 0).facts, "seed": 3, "epoch": 1, "batches": 2}
+    assert state == {"facts": make(root, 0).facts, "seed": 3, "epoch": 1, "batches": 2, "global_batch": 3}

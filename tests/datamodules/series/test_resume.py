@@ -63,4 +63,4 @@ def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(whole, step, workers)
 
 def test_a_checkpoint_holds_plain_facts(whole):
     state = torch.load(whole[1] / "17.ckpt", weights_only=True)["Given"]
-    assert state == {"facts": data_of().facts, "seed": 3, "epoch": 1, "batches": 4}
+    assert state == {"facts": data_of().facts, "seed": 3, "epoch": 1, "batches": 4, "global_batch": 4}

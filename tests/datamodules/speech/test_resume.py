@@ -59,7 +59,7 @@ def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(manifest, whole, plac
 def test_a_checkpoint_holds_plain_facts(manifest, whole):
     _, folder, batches = whole
     state = torch.load(folder / f"{batches + 3}.ckpt", weights_only=True)["SpeechManifest"]
-    assert state == {"facts": data_of(manifest).facts, "seed": 3, "epoch": 1, "batches": 3}
+    assert state == {"facts": data_of(manifest).facts, "seed": 3, "epoch": 1, "batches": 3, "global_batch": 1}
 
 
 def test_overfitting_a_batch_runs(manifest):

@@ -15,6 +15,7 @@ from tasks.asr.module import ASRModule
 from tasks.build import TaskParser, add_model_arguments, build
 from tasks.checkpoint import load
 from tasks.errors import TaskError
+from tasks.means import shares
 from tests.tasks.asr.helpers import RATE, VOCABULARY, asr, speech
 
 FACTS = {"vocabulary": VOCABULARY, "vocab_size": len(VOCABULARY), "sample_rate": RATE}
@@ -69,6 +70,11 @@ def trainer(folder, **arguments):
     return Trainer(**quiet | {"max_epochs": 1, "default_root_dir": folder, "enable_checkpointing": False} | arguments)
 
 
+def training_loss(module, given):
+    encoded = module.asr.encode(given["audio"], given["audio_lengths"])
+    return module._with_loss(shares(module._means(encoded, given, "train")))["loss"]
+
+
 BATCHES = [batch("ab c", "ca", ""), batch("b", "cab", "a a", seed=1)]
 
 
@@ -93,13 +99,12 @@ def test_it_learns_a_batch_by_heart(weight):
     """Until every way of decoding that the network can serve makes no error."""
     learnt = batch("ab c", "ca", "b b", seed=3)
     module = ASRModule(asr(weight), facts=FACTS, label_smoothing=0.0)
-    module.log = lambda *_, **__: None
     optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
     decodings = [module.greedy, *([CTCBeam()] if weight < 1 else []), *([JointBeam()] if 0 < weight < 1 else [])]
     for _ in range(20):
         for _ in range(20):
             optimizer.zero_grad()
-            module._loss(module.asr.encode(learnt["audio"], learnt["audio_lengths"]), learnt, "train").backward()
+            training_loss(module, learnt).backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
         with torch.inference_mode():
@@ -113,16 +118,15 @@ def test_it_learns_a_batch_by_heart(weight):
             tokens = [each.tokens for each in module.greedy(module.asr, encoded)]
             heard = module._words(encoded, tokens, learnt)
             learnt["words"] = [[(word.text, word.start + 0.1, word.end) for word in words] for words in heard]
-            module._evaluate(learnt, "test", module.greedy)
+            module.measure(learnt, "test")
         assert error_rates(module.evaluation.gather())["word_time_error"] == pytest.approx(0.05)
 
 
 def test_gradients_are_finite_where_nothing_can_be_learnt():
     module = ASRModule(asr(0.5), facts=FACTS)
-    module.log = lambda *_, **__: None
     hopeless = batch("abcabcabc", "", lengths=(100, 0))
     with pytest.warns(UserWarning, match=r"0/0\.wav \(1 frames, its text needs 9\)"):
-        loss = module._loss(module.asr.encode(hopeless["audio"], hopeless["audio_lengths"]), hopeless, "train")
+        loss = training_loss(module, hopeless)
     loss.backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name

@@ -40,7 +40,7 @@ def test_focal_loss_is_torchvisions():
     labels = torch.randint(CLASSES + 1, (2, 3, 5))
     one_hot = torch.nn.functional.one_hot(labels, CLASSES + 1)[..., :-1].float()
     theirs = sigmoid_focal_loss(logits, one_hot, alpha=0.3, gamma=1.5).flatten(1).sum(1) / 4
-    torch.testing.assert_close(FocalClassification(0.3, 1.5).loss(logits, labels, 4.0), theirs)
+    torch.testing.assert_close(FocalClassification(0.3, 1.5).loss(logits, labels, 4).value, theirs)
 
 
 def test_a_skipped_picture_counts_in_no_loss():

@@ -79,7 +79,7 @@ def test_a_masked_value_never_influences_anything(form):
         future_mask[0, 2:] = True
         future = torch.ones(2, HORIZON, CHANNELS).masked_fill(future_mask, value)
         forecast = model(given, mask, known)
-        mean_loss(forecast, future, future_mask).backward()
+        mean_loss(forecast, future, future_mask).value.backward()
         assert not given.grad[mask].any()
         assert given.grad[~mask].isfinite().all()
         results.append([forecast.point.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
