@@ -1,7 +1,7 @@
 """What the Lightning modules of all tasks share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tasks.errors import TaskError
+from tasks.explanation import Explanation, Recorded, encoder_layers, explain
 from tasks.optim import OptimizerFactory, build_optimizer, freeze_parts, rest_frozen_parts
 from tasks.schedules import WarmupCosine
 
@@ -43,11 +44,9 @@ class TaskModule(LightningModule):
     network_class: ClassVar[type[nn.Module]]
     links: ClassVar[tuple[str, ...]]
     """Arguments of the network that the data's facts of the same name set."""
-    explains: ClassVar[bool] = False
-    """Whether `predict` takes `--explain`, which sets `explaining`."""
-    commands: ClassVar[dict[str, Callable[..., Path]]] = {}
-    """Further commands that use a checkpoint: each a function of a trainer, the module and the data module, by keyword
-    `model` and `datamodule`. Its further arguments are the command's; it returns where its results are."""
+    commands: ClassVar[dict[str, Callable[..., Path]]] = {"explain": explain}
+    """Commands that use a checkpoint, beside Lightning's: each a function of a trainer, the module and the data module,
+    by keyword `model` and `datamodule`. Its further arguments are the command's; it returns where its results are."""
     facts_to_agree: ClassVar[tuple[str, ...]] = ()
     """Facts in which data and checkpoint must agree, for the checkpoint to be trained on or tested."""
 
@@ -70,7 +69,6 @@ class TaskModule(LightningModule):
             raise ValueError(f"ema_decay={ema_decay} is not in [0, 1)")
         self.network = network
         self.facts = facts
-        self.explaining = False
         self.config: dict[str, Any] = {}
         """The run's resolved configuration; the command line sets it, and checkpoints carry it."""
         self.optimizer_factory = optimizer
@@ -98,6 +96,21 @@ class TaskModule(LightningModule):
     def save_predictions(self, batches: list[Any], names: list[str], folder: Path) -> Path:
         """Writes the outputs of `predict_step`, one record for each of `names`, and returns the main file."""
         raise TaskError(f"{self.task} has no predictions to write")
+
+    def explained_layers(self) -> list[str]:
+        """The layers of attention that `explain` asks for, by their names in the network: the encoder's."""
+        return encoder_layers(self.network)
+
+    def explain(self, batch: Any, predicted: Any, recorded: Recorded, names: Sequence[str]) -> Iterator[Explanation]:
+        """Says what each prediction of a batch attended to, in the batch's order.
+
+        Args:
+            batch: What `predict_step` got.
+            predicted: What it gave.
+            recorded: The calls of each of `explained_layers` in it.
+            names: Path of each file.
+        """
+        raise TaskError(f"{self.task} has nothing to explain")
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(

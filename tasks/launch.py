@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.errors import TaskError, UsageError
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
+SUBCOMMANDS = ("fit", "validate", "test", "predict", "explain")
 
 
 def launch(

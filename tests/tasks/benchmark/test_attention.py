@@ -250,7 +250,9 @@ def test_seconds_are_foreseen_by_the_growth_so_far():
 
 def measure(*flags: str) -> dict[str, Any]:
     chosen = plan("--attentions=full,longformer", *flags)
-    return in_fresh_process(measure_layers, chosen, chosen.shape(512, causal=False), chosen.attentions, Path(os.devnull))
+    return in_fresh_process(
+        measure_layers, chosen, chosen.shape(512, causal=False), chosen.attentions, Path(os.devnull)
+    )
 
 
 def test_numbers_of_fewer_bytes_need_less_memory():
