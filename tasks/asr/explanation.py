@@ -27,7 +27,7 @@ TITLES = {
 }
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16_000)
 """Frequencies that the axis of mel bands names."""
-TALLEST = 50.0
+TALLEST = 24.0
 """Inches that the rows of a measure take at most."""
 ROW = 0.14
 """Inches of a token's or word's row, where there are not too many."""

@@ -70,10 +70,11 @@ def spread(
     >>> spread(torch.tensor([0.5, 0.25, 0.25]), [(0, 1), (1, 2)], 3).tolist()
     [0.25, 0.375, 0.125]
     """
-    shares = weights.new_zeros(len(token_steps), length)
-    for token, (first, last) in enumerate(token_steps):
-        shares[token, first : last + 1] = 1 / (last - first + 1)
-    return weights[..., : len(token_steps)] @ shares
+    first, last = torch.tensor(token_steps, device=weights.device).T
+    counts = last - first + 1
+    share = (weights[..., : len(counts)] / counts).repeat_interleave(counts, dim=-1)
+    steps = torch.cat([torch.arange(*edges, device=weights.device) for edges in zip(first, last + 1, strict=True)])
+    return weights.new_zeros(*weights.shape[:-1], length).index_add(-1, steps, share)
 
 
 def draw(batch: Mapping[str, Any], row: int, weights: Weights, name: str) -> Iterator[tuple[str, bytes]]:

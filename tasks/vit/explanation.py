@@ -69,5 +69,11 @@ def draw(file: Path, weights: Maps, part: Part, *, label: str, probability: floa
     picture = read_picture(file)
     panels = [Panel(f"{label} ({100 * probability:.1f}%)", file.name, plain(picture))]
     for name, heat in weights.items():
-        panels.append(Panel(TITLES[name], f"most: {100 * float(heat.max()):.1f}%", with_heat(picture, heat, part)))
+        panels.append(
+            Panel(
+                TITLES[name],
+                f"brightest patch: {100 * float(heat.max()):.1f}% of the attention",
+                with_heat(picture, heat, part),
+            )
+        )
     yield "", sheet([panels])
