@@ -26,13 +26,13 @@ class Explanation(NamedTuple):
     """What one prediction attended to.
 
     Attributes:
-        index: Of its file among those that are predicted.
+        file: Number of its file among those that are predicted.
         part: What the names of its files have behind the file's own, where several are explained.
         weights: Arrays, as they are saved.
         pictures: PNGs, each with what its name has further; drawn as they are asked for.
     """
 
-    index: int
+    file: int
     part: str
     weights: Mapping[str, Any]
     pictures: Iterator[tuple[str, bytes]]
@@ -117,7 +117,7 @@ class ExplanationWriter(Callback):
             _log.info("explained the first %d of %d: --most=%d", self.explained, self.predicted, self.most)
 
     def _write(self, explanation: Explanation) -> None:
-        base = self._unlike(self.outputs[explanation.index] + explanation.part)
+        base = self._unlike(self.outputs[explanation.file] + explanation.part)
         content = io.BytesIO()
         np.savez_compressed(content, **explanation.weights)
         write_anew(self.folder / f"{base}.npz", content.getvalue())

@@ -95,11 +95,12 @@ def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
     summary = _summary(module_class)
     every = {**_commands(module_class), **({"check-data": CHECKS_DATA[task]} if task in CHECKS_DATA else {})}
     commands = "\n".join(f"  {name:<12}{text}" for name, text in every.items())
-    files = ", ".join(f"`{name}`" for name in ("predict", *module_class.commands))
+    *most, last = (f"`{name}`" for name in ("predict", *module_class.commands))
     return (
         f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary}\n\ncommands:\n{commands}\n\n"
-        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path alone, {files} its\n"
-        f"--input and --output as well. `python -m tasks.{task} COMMAND --help` lists all arguments.\n"
+        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path alone,\n"
+        f"{', '.join(most)} and {last} --input and --output as well.\n"
+        f"`python -m tasks.{task} COMMAND --help` lists all arguments.\n"
     )
 
 

@@ -18,8 +18,8 @@ SIDE = 280
 """Pixels of a panel's longer side."""
 GAP = 12
 """Pixels between panels."""
-TEXT = 13
-"""Pixels of a letter's height."""
+TEXT, SMALL = 13, 11
+"""Pixels of a letter's height, in a title and in a note."""
 
 
 class Panel(NamedTuple):
@@ -48,41 +48,38 @@ def read_picture(path: Path) -> Picture:
         return pil_to_tensor(image.convert("RGB"))
 
 
-def panel_size(picture: Picture) -> tuple[int, int]:
-    """Height and width of a picture in a panel; neither is less than an eighth of the other."""
+def plain(picture: Picture) -> Image.Image:
+    """A picture in the size of a panel: `SIDE` and no less than an eighth of it. Small ones keep their pixels sharp."""
     height, width = picture.shape[1:]
     scale = SIDE / max(height, width)
-    return max(round(height * scale), SIDE // 8), max(round(width * scale), SIDE // 8)
-
-
-def plain(picture: Picture) -> Image.Image:
-    """A picture in the size of a panel; small ones keep their pixels sharp."""
-    height, width = panel_size(picture)
+    size = (max(round(width * scale), SIDE // 8), max(round(height * scale), SIDE // 8))
     image = Image.fromarray(picture.permute(1, 2, 0).numpy())
-    return image.resize(
-        (width, height), Image.Resampling.BOX if max(picture.shape) < SIDE else Image.Resampling.LANCZOS
-    )
+    return image.resize(size, Image.Resampling.BOX if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def in_panel(corners: Sequence[float], picture: Picture, image: Image.Image) -> tuple[float, float, float, float]:
+    """Where corners `x1, y1, x2, y2` in a picture's pixels lie in its panel."""
+    x, y = image.width / picture.shape[2], image.height / picture.shape[1]
+    return corners[0] * x, corners[1] * y, corners[2] * x, corners[3] * y
 
 
 def with_heat(
-    picture: Picture, heat: Float[Tensor, "rows columns"], part: tuple[float, float, float, float]
+    image: Image.Image, heat: Float[Tensor, "rows columns"], part: tuple[float, float, float, float]
 ) -> Image.Image:
-    """A grey picture in the size of a panel with heat over it, from 0 to its own greatest value; dark where none lies.
+    """A panel in grey with heat over it, from 0 to its own greatest value; dark where no cell lies.
 
     Args:
-        picture: The picture.
+        image: The panel.
         heat: Of the cells of a grid.
-        part: Where the grid lies: corners `x1, y1, x2, y2` in the picture's pixels; it may reach beyond the picture.
+        part: Where the grid lies: corners `x1, y1, x2, y2` in the panel's pixels; it may reach beyond the panel.
     """
-    height, width = panel_size(picture)
-    x, y = width / picture.shape[2], height / picture.shape[1]
-    left, top, right, bottom = (round(edge * scale) for edge, scale in zip(part, (x, y, x, y), strict=True))
+    left, top, right, bottom = map(round, part)
     values = Image.fromarray((heat / heat.max().clamp(min=1e-12)).float().numpy())
     values = values.resize((max(right - left, 1), max(bottom - top, 1)), Image.Resampling.NEAREST)
-    placed = Image.new("F", (width, height), -1.0)
+    placed = Image.new("F", image.size, -1.0)
     placed.paste(values, (left, top))
     share = np.asarray(placed)[..., None]
-    grey = np.asarray(plain(picture).convert("L"), dtype=np.float32)[..., None]
+    grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None]
     weight = 0.3 + 0.45 * share
     mixed = grey * (1 - weight) + _colours()[(share[..., 0].clip(0) * 255).astype(int)] * weight
     return Image.fromarray(np.where(share < 0, grey * 0.35, mixed).astype(np.uint8))
@@ -90,32 +87,30 @@ def with_heat(
 
 def sheet(rows: Sequence[Sequence[Panel]]) -> bytes:
     """Panels in rows, each under its title, and a scale of colours below, as PNG."""
-    wide = max(panel.image.width for row in rows for panel in row)
-    head = 2 * TEXT + 8
-    columns = max(len(row) for row in rows)
+    head, step = 2 * TEXT + 8, SIDE + GAP
     heights = [head + max(panel.image.height for panel in row) + GAP for row in rows]
-    canvas = Image.new("RGB", (GAP + columns * (max(wide, SIDE) + GAP), sum(heights) + GAP + 2 * TEXT), "white")
+    canvas = Image.new("RGB", (GAP + step * max(map(len, rows)), GAP + sum(heights) + 2 * TEXT), "white")
     draw, top = ImageDraw.Draw(canvas), GAP
     for row, height in zip(rows, heights, strict=True):
         for number, panel in enumerate(row):
-            left = GAP + number * (max(wide, SIDE) + GAP)
-            draw.text((left, top), _fitting(panel.title, max(wide, SIDE)), "black", _font(TEXT))
-            draw.text((left, top + TEXT + 3), _fitting(panel.note, max(wide, SIDE)), "dimgray", _font(TEXT - 2))
+            left = GAP + number * step
+            draw.text((left, top), _fitting(panel.title, TEXT), "black", _font(TEXT))
+            draw.text((left, top + TEXT + 3), _fitting(panel.note, SMALL), "dimgray", _font(SMALL))
             canvas.paste(panel.image, (left, top + head))
         top += height
     strip = Image.fromarray(np.tile(_colours().astype(np.uint8)[None], (TEXT, 1, 1)))
     canvas.paste(strip, (GAP + 3 * TEXT, top))
-    draw.text((GAP, top - 1), "none", "black", _font(TEXT - 2))
-    draw.text((GAP + 3 * TEXT + strip.width + 6, top - 1), "most of the attention", "black", _font(TEXT - 2))
+    draw.text((GAP, top - 1), "none", "black", _font(SMALL))
+    draw.text((GAP + 3 * TEXT + strip.width + 6, top - 1), "the brightest", "black", _font(SMALL))
     content = io.BytesIO()
     canvas.save(content, format="PNG")
     return content.getvalue()
 
 
-def _fitting(text: str, width: int) -> str:
+def _fitting(text: str, size: int) -> str:
     """A text in one line that is no wider than its panel."""
     text = " ".join(text.split())
-    while _font(TEXT).getlength(text) > width:
+    while _font(size).getlength(text) > SIDE:
         text = text[:-2] + "…"
     return text
 

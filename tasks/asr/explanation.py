@@ -28,8 +28,8 @@ TITLES = {
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16_000)
 """Frequencies that the axis of mel bands names."""
 TALLEST = 24.0
-"""Inches that the rows of a measure take at most."""
-ROW = 0.14
+"""Inches that the rows of all measures take at most."""
+ROW = 0.16
 """Inches of a token's or word's row, where there are not too many."""
 
 Heard = Float[Tensor, "rows frames"]
@@ -82,7 +82,7 @@ def explain(
         features, lengths = model.features(batch["audio"], batch["audio_lengths"])
     calls = iter(zip(*layers, strict=True))
     for text, window, spoken, own, length in zip(tokens, windows, heard, features, lengths.tolist(), strict=True):
-        pieces, frames = [vocabulary[token] for token in text], spoken.shape[1]
+        pieces, frames = [vocabulary[int(token)] for token in text], spoken.shape[1]
         weights, words = {measure: spoken}, split_words(pieces)
         own_calls = next(calls) if frames else ()
         if words and frames:
@@ -170,7 +170,7 @@ def draw(
 
     of_words = ("last_layer", "rollout")
     labels = {measure: listening.words if measure in of_words else listening.pieces for measure in listening.weights}
-    heights = [min(max(ROW * len(labels[measure]), 0.6), TALLEST / len(labels)) for measure in labels]
+    heights = [min(max(ROW * len(rows), 0.8), TALLEST / len(labels)) for rows in labels.values()]
     seconds = window.end - window.start
     figure = Figure(figsize=(min(max(3.0 + 0.6 * seconds, 8.0), 20.0), sum(heights) + 3.6), layout="constrained")
     above, *below = figure.subplots(1 + len(heights), 1, sharex=True, height_ratios=[2.2, *heights])
@@ -179,32 +179,18 @@ def draw(
     bands = np.interp(HERTZ, features.band_frequencies.cpu().numpy(), range(len(spectrogram)), np.nan, np.nan)
     above.set_yticks(bands[np.isfinite(bands)], np.array(HERTZ)[np.isfinite(bands)])
     above.set_ylabel("Hz (mel bands)")
-    for axes, (measure, weights) in zip(below, listening.weights.items(), strict=True):
-        _rows(axes, weights.numpy(), labels[measure], TITLES[measure], window.start, frame_seconds)
+    for axes, height, (measure, weights) in zip(below, heights, listening.weights.items(), strict=True):
+        values, look = weights.numpy(), {"origin": "upper", "cmap": "inferno", "vmin": 0.0}
+        _heat(axes, values, window.start, frame_seconds, "weight", **look, vmax=values.max(initial=1e-12))
+        rows = range(0, len(values), math.ceil(ROW * len(values) / height) or 1)  # more would lie over each other
+        axes.set_yticks(rows, [_shown(labels[measure][row]) for row in rows], fontsize=7, parse_math=False)
+        axes.set_title(TITLES[measure] if len(values) else "nothing recognised", fontsize=8, loc="left")
     below[-1].set(xlabel="seconds", xlim=(window.start, window.end))
     for word in window.words:
         if word.confidence is not None:
             _mark(word, above, *below)
     figure.suptitle(f"{name}, {window.start:.2f} to {window.end:.2f} s", fontsize=9, parse_math=False)
     yield "", as_png(figure)
-
-
-def _rows(
-    axes: Any,
-    weights: Float[np.ndarray, "rows frames"],
-    labels: Sequence[str],
-    title: str,
-    start: float,
-    frame_seconds: float,
-) -> None:
-    """Rows of weights with their labels, on a scale from 0 to the greatest."""
-    look = {"origin": "upper", "cmap": "inferno", "vmin": 0.0, "vmax": weights.max(initial=1e-12)}
-    _heat(axes, weights, start, frame_seconds, "weight", **look)
-    rows = range(0, len(labels), math.ceil(ROW * len(labels) / TALLEST) or 1)
-    axes.set_yticks(rows, [_shown(labels[row]) for row in rows], fontsize=7, parse_math=False)
-    axes.set_title(title, fontsize=8, loc="left")
-    if not labels:
-        axes.set_ylabel("nothing recognised")
 
 
 def _heat(

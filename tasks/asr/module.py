@@ -134,7 +134,7 @@ class ASRModule(TaskModule):
         for index, window, each in zip(batch["index"].tolist(), predicted["windows"], every, strict=True):
             arrays = {"pieces": np.array(each.pieces, dtype=str), "words": np.array(each.words, dtype=str)}
             arrays |= {"start": window.start, "frame_seconds": frame_seconds, **each.weights}
-            name, features = Path(names[index]).name, self.asr.features
+            name, features = Path(names[int(index)]).name, self.asr.features
             pictures = draw(each, window, name, features=features, frame_seconds=frame_seconds)
             yield Explanation(index, f"_{window.start:09.3f}s", arrays, pictures)
 

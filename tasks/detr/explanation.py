@@ -9,20 +9,21 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.explain import AttentionCall
+from core.explain import AttentionCall, attention_rollout
 from tasks.detr.boxes import xyxy_to_cxcywh
 from tasks.detr.drawing import class_colours
-from tasks.explanation import encoder_weights
-from tasks.pictures import Panel, Picture, panel_size, plain, read_picture, sheet, with_heat
+from tasks.pictures import Panel, in_panel, plain, read_picture, sheet, with_heat
 
 Maps = dict[str, Float[Tensor, "boxes rows columns"]]
 Boxes = Mapping[str, Tensor]
 """Of a picture: `boxes` (n, 4), absolute `x1, y1, x2, y2` in its file's pixels; `scores`, `labels`, `queries` (n,)."""
 
+Place = tuple[float, float, float, float]
+
 TITLES = {
-    "cross_attention": ("decoder, last layer", "the box's query looks at the picture"),
-    "last_layer": ("encoder, last layer", "the cell in the box's middle (+) looks around"),
-    "rollout": ("attention rollout, encoder", "from the middle through all layers"),
+    "cross_attention": ("decoder, last layer", "the box's query looks"),
+    "last_layer": ("encoder, last layer", "the box's middle (+) looks"),
+    "rollout": ("attention rollout", "from the query back through the encoder"),
 }
 MOST_BOXES = 8
 """Boxes of a picture that are explained at most."""
@@ -54,8 +55,8 @@ def cell_weights(
 ) -> Maps:
     """The weights with which the cells of a picture were seen: for each box `cross_attention`, `last_layer`, `rollout`.
 
-    `cross_attention` is what the box's query saw in the decoder's last layer; `last_layer` and `rollout` are what the
-    cell in the box's middle saw in the encoder. Means over heads; each sums to 1.
+    `cross_attention` is what the box's query saw in the decoder's last layer, and `rollout` follows it back through the
+    encoder; `last_layer` is what the cell in the box's middle saw in the encoder. Means over heads; each sums to 1.
 
     Args:
         calls: Of each layer of the encoder and the decoder's last encoder-decoder attention, for this picture alone.
@@ -65,12 +66,13 @@ def cell_weights(
     """
     *encoder, decoder = calls
     grid = (int(real.any(1).sum()), int(real.any(0).sum()))
-    query = F.one_hot(boxes["queries"], decoder.q.shape[2])[None].float()
-    with torch.no_grad():
-        cross_attention = decoder.rows(query).mean(1)[..., real.flatten().to(query.device)]
+    query = F.one_hot(boxes["queries"], decoder.q.shape[2])[None].to(decoder.q)
     middle = centre_cells(boxes["boxes"], original_size, grid)
-    found = encoder_weights(encoder, F.one_hot(middle, encoder[0].q.shape[2])[None].float())
-    return {name: each[0].unflatten(1, grid) for name, each in ({"cross_attention": cross_attention} | found).items()}
+    with torch.no_grad():
+        seen = decoder.rows(query).mean(1)[..., real.flatten().to(query.device)]
+        around = encoder[-1].rows(F.one_hot(middle, encoder[-1].q.shape[2])[None].to(query)).mean(1)
+        maps = {"cross_attention": seen, "last_layer": around, "rollout": attention_rollout(encoder, seen)}
+    return {name: each[0].unflatten(1, grid) for name, each in maps.items()}
 
 
 def centre_cells(
@@ -103,44 +105,33 @@ def draw(file: Path, boxes: Boxes, weights: Maps, class_names: Sequence[str]) ->
     """
     if not len(boxes["scores"]):
         return
-    picture = read_picture(file)
-    rows = []
-    whole = (0.0, 0.0, float(picture.shape[2]), float(picture.shape[1]))
-    colours = class_colours(len(class_names))
-    for number, (box, label, score) in enumerate(
-        zip(boxes["boxes"].tolist(), boxes["labels"].tolist(), boxes["scores"].tolist(), strict=True)
-    ):
-        found = _with_box(plain(picture), picture, box, colours[label], width=3)
+    picture, rows = read_picture(file), []
+    image, colours = plain(picture), class_colours(len(class_names))
+    every = zip(boxes["boxes"].tolist(), boxes["labels"].tolist(), boxes["scores"].tolist(), strict=True)
+    for number, (box, label, score) in enumerate(every):
+        place = in_panel(box, picture, image)
+        found = _with_box(image.copy(), place, colours[label], width=3)
         row = [Panel(f"{class_names[label]} ({100 * score:.0f}%)", file.name, found)]
-        for name, heat in weights.items():
-            title, note = TITLES[name]
-            shaded = _with_box(with_heat(picture, heat[number], whole), picture, box, (255, 255, 255), width=1)
-            if name != "cross_attention":
-                _mark_centre(shaded, picture, box)
-            row.append(Panel(title, f"{note}; most: {100 * float(heat[number].max()):.1f}%", shaded))
+        for name, each in weights.items():
+            title, looks = TITLES[name]
+            heat = _with_box(with_heat(image, each[number], (0, 0, *image.size)), place, (255, 255, 255), width=1)
+            if name == "last_layer":
+                _mark_middle(heat, place)
+            row.append(Panel(title, f"{looks}; brightest {100 * float(each[number].max()):.1f}%", heat))
         rows.append(row)
     yield "", sheet(rows)
 
 
-def _with_box(
-    image: Image.Image, picture: Picture, box: Sequence[float], colour: tuple[int, int, int], *, width: int
-) -> Image.Image:
-    """A panel of a picture with a box."""
-    left, top, right, bottom = _in_panel(picture, box)
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour, width=width)
+def _with_box(image: Image.Image, place: Place, colour: tuple[int, int, int], *, width: int) -> Image.Image:
+    left, top, right, bottom = place
+    corners = (left, top, max(right - 1, left), max(bottom - 1, top))
+    ImageDraw.Draw(image).rectangle(corners, outline=colour, width=width)
     return image
 
 
-def _mark_centre(image: Image.Image, picture: Picture, box: Sequence[float]) -> None:
-    left, top, right, bottom = _in_panel(picture, box)
+def _mark_middle(image: Image.Image, place: Place) -> None:
+    left, top, right, bottom = place
     x, y, arm = (left + right) / 2, (top + bottom) / 2, 4
     draw = ImageDraw.Draw(image)
-    draw.line((x - arm, y, x + arm, y), "white", 1)
-    draw.line((x, y - arm, x, y + arm), "white", 1)
-
-
-def _in_panel(picture: Picture, box: Sequence[float]) -> tuple[float, float, float, float]:
-    height, width = panel_size(picture)
-    x, y = width / picture.shape[2], height / picture.shape[1]
-    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+    draw.line((x - arm, y, x + arm, y), "white")
+    draw.line((x, y - arm, x, y + arm), "white")

@@ -136,7 +136,7 @@ class DETRModule(TaskModule):
             weights = {name: each.float().cpu() for name, each in weights.items()}
             boxes = {"boxes": boxes["boxes"].float(), "scores": boxes["scores"].float(), "labels": boxes["labels"]}
             boxes = {name: each.cpu() for name, each in boxes.items()}
-            pictures = draw(Path(names[index]), boxes, weights, self.facts["class_names"])
+            pictures = draw(Path(names[int(index)]), boxes, weights, self.facts["class_names"])
             yield Explanation(index, "", weights | boxes, pictures)
 
     def detect(self, found: Found, original_size: Tensor, *, min_score: float = 0.0) -> list[Detections]:

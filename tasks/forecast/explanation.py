@@ -70,10 +70,10 @@ def spread(
     >>> spread(torch.tensor([0.5, 0.25, 0.25]), [(0, 1), (1, 2)], 3).tolist()
     [0.25, 0.375, 0.125]
     """
-    first, last = torch.tensor(token_steps, device=weights.device).T
-    counts = last - first + 1
+    counts = torch.tensor([last - first + 1 for first, last in token_steps], device=weights.device)
     share = (weights[..., : len(counts)] / counts).repeat_interleave(counts, dim=-1)
-    steps = torch.cat([torch.arange(*edges, device=weights.device) for edges in zip(first, last + 1, strict=True)])
+    covered = [step for first, last in token_steps for step in range(first, last + 1)]
+    steps = torch.tensor(covered, device=weights.device)
     return weights.new_zeros(*weights.shape[:-1], length).index_add(-1, steps, share)
 
 

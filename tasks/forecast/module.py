@@ -116,7 +116,7 @@ class ForecastModule(TaskModule):
             times = [time.isoformat() for time in batch["past_times"][row]]
             known = {"channel_names": batch["channel_names"], "times": times}
             part = "".join(f"_{name}" for name in file_names([batch["names"][row]]))
-            pictures = drawing(batch, row, weights, Path(names[index]).name)
+            pictures = drawing(batch, row, weights, Path(names[int(index)]).name)
             yield Explanation(index, part, weights | known, pictures)
 
     def _evaluate(self, batch: dict[str, Any], stage: str) -> Forecast:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.explain import AttentionCall
 from tasks.explanation import encoder_weights
-from tasks.pictures import Panel, plain, read_picture, sheet, with_heat
+from tasks.pictures import Panel, in_panel, plain, read_picture, sheet, with_heat
 from tasks.vit.model import ViT
 
 Maps = dict[str, Float[Tensor, "rows columns"]]
@@ -67,13 +67,10 @@ def draw(file: Path, weights: Maps, part: Part, *, label: str, probability: floa
         probability: Its probability.
     """
     picture = read_picture(file)
-    panels = [Panel(f"{label} ({100 * probability:.1f}%)", file.name, plain(picture))]
+    image = plain(picture)
+    place = in_panel(part, picture, image)
+    panels = [Panel(f"{label} ({100 * probability:.1f}%)", file.name, image)]
     for name, heat in weights.items():
-        panels.append(
-            Panel(
-                TITLES[name],
-                f"brightest patch: {100 * float(heat.max()):.1f}% of the attention",
-                with_heat(picture, heat, part),
-            )
-        )
+        note = f"brightest patch: {100 * float(heat.max()):.1f}% of the attention"
+        panels.append(Panel(TITLES[name], note, with_heat(image, heat, place)))
     yield "", sheet([panels])

@@ -127,7 +127,7 @@ class ViTModule(TaskModule):
             part, (probability, label) = grid_part(self.network, shown, size), probabilities.float().max(0)
             said: Any = {"label": self.class_names[int(label)], "probability": float(probability)}
             yield Explanation(
-                index, "", weights | said | {"part": part}, draw(Path(names[index]), weights, part, **said)
+                index, "", weights | said | {"part": part}, draw(Path(names[int(index)]), weights, part, **said)
             )
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> Tensor:
