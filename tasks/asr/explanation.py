@@ -20,10 +20,10 @@ from tasks.explanation import encoder_weights
 from tasks.figures import as_png
 
 TITLES = {
-    "cross_attention": "decoder's last layer, by token: where it listens to say the token",
-    "posteriors": "CTC, by token: the probability of the token in each frame",
-    "last_layer": "encoder's last layer, by word: where the word's own frames look",
-    "rollout": "attention rollout through the encoder, by word",
+    "cross_attention": "decoder's last layer: where it listens to say each token",
+    "posteriors": "CTC: the probability of each token in each frame",
+    "last_layer": "encoder's last layer: where each word's own frames look",
+    "rollout": "attention rollout through the encoder: from each word's own frames",
 }
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16_000)
 """Frequencies that the axis of mel bands names."""
@@ -166,43 +166,60 @@ def draw(
         features: What made the features.
         frame_seconds: From one of the encoder's frames to the next.
     """
-    from matplotlib.figure import Figure
-
     of_words = ("last_layer", "rollout")
     labels = {measure: listening.words if measure in of_words else listening.pieces for measure in listening.weights}
     heights = [min(max(ROW * len(rows), 0.8), TALLEST / len(labels)) for rows in labels.values()]
-    seconds = window.end - window.start
-    figure = Figure(figsize=(min(max(3.0 + 0.6 * seconds, 8.0), 20.0), sum(heights) + 3.6), layout="constrained")
-    above, *below = figure.subplots(1 + len(heights), 1, sharex=True, height_ratios=[2.2, *heights])
+    figure, above, *below = _axes(window, heights, max(map(len, [*listening.words, *listening.pieces]), default=0))
     spectrogram = listening.features.T.numpy()
-    _heat(above, spectrogram, window.start, features.hop_seconds, "log power", origin="lower", cmap="viridis")
+    _heat(above, spectrogram, window.start, features.hop_seconds, origin="lower", cmap="viridis")
     bands = np.interp(HERTZ, features.band_frequencies.cpu().numpy(), range(len(spectrogram)), np.nan, np.nan)
     above.set_yticks(bands[np.isfinite(bands)], np.array(HERTZ)[np.isfinite(bands)])
     above.set_ylabel("Hz (mel bands)")
     for axes, height, (measure, weights) in zip(below, heights, listening.weights.items(), strict=True):
-        values, look = weights.numpy(), {"origin": "upper", "cmap": "inferno", "vmin": 0.0}
-        _heat(axes, values, window.start, frame_seconds, "weight", **look, vmax=values.max(initial=1e-12))
+        values = weights.numpy()
+        most = values.max(initial=1e-12)
+        _heat(axes, values, window.start, frame_seconds, origin="upper", cmap="inferno", vmin=0.0, vmax=most)
         rows = range(0, len(values), math.ceil(ROW * len(values) / height) or 1)  # more would lie over each other
         axes.set_yticks(rows, [_shown(labels[measure][row]) for row in rows], fontsize=7, parse_math=False)
-        axes.set_title(TITLES[measure] if len(values) else "nothing recognised", fontsize=8, loc="left")
+        title = f"{TITLES[measure]}; brightest {100 * most:.0f}%" if values.size else "nothing recognised"
+        axes.set_title(title, fontsize=8, loc="left")
     below[-1].set(xlabel="seconds", xlim=(window.start, window.end))
     for word in window.words:
         if word.confidence is not None:
             _mark(word, above, *below)
-    figure.suptitle(f"{name}, {window.start:.2f} to {window.end:.2f} s", fontsize=9, parse_math=False)
+    figure.suptitle(f"{name}, {window.start:.2f} to {window.end:.2f} s", y=0.995, fontsize=9, parse_math=False)
     yield "", as_png(figure)
 
 
-def _heat(
-    axes: Any, values: Float[np.ndarray, "rows frames"], start: float, frame_seconds: float, unit: str, **look: Any
-) -> None:
+def _axes(window: Window, heights: Sequence[float], letters: int) -> tuple[Any, ...]:
+    """A figure with axes one above the other, the spectrogram's first: in inches, as a layout engine takes its time.
+
+    Args:
+        window: What is drawn.
+        heights: Of the axes below the spectrogram, in inches.
+        letters: Of the longest label.
+    """
+    from matplotlib.figure import Figure
+
+    label, gap, count = min(0.085 * letters, 2.0), 0.35, len(heights)
+    width = min(max(3.0 + 0.6 * (window.end - window.start), 8.0), 20.0)
+    left, top, bottom = max(0.3 + label, 0.75), 0.45 + label, 0.5
+    every = [2.2, *heights]
+    height = top + sum(every) + gap * count + bottom
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left / width, bottom / height, 1 - 0.15 / width, 1 - top / height, hspace=gap / (sum(every) / len(every))
+    )
+    return figure, *figure.subplots(1 + count, 1, sharex=True, height_ratios=every)
+
+
+def _heat(axes: Any, values: Float[np.ndarray, "rows frames"], start: float, frame_seconds: float, **look: Any) -> None:
     """Values over seconds of the file; frame n lies from `start + n * frame_seconds` to the next."""
     if values.size:
         rows, frames = values.shape
         edges = (-0.5, rows - 0.5) if look["origin"] == "lower" else (rows - 0.5, -0.5)
         extent = (start, start + frames * frame_seconds, *edges)
-        shown = axes.imshow(values, extent=extent, aspect="auto", interpolation="none", **look)
-        axes.figure.colorbar(shown, ax=axes, pad=0.01, label=unit)
+        axes.imshow(values, extent=extent, aspect="auto", interpolation="none", **look)
 
 
 def _mark(word: Word, above: Any, *below: Any) -> None:

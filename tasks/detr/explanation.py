@@ -23,7 +23,7 @@ Place = tuple[float, float, float, float]
 TITLES = {
     "cross_attention": ("decoder, last layer", "the box's query looks"),
     "last_layer": ("encoder, last layer", "the box's middle (+) looks"),
-    "rollout": ("attention rollout", "from the query back through the encoder"),
+    "rollout": ("attention rollout", "the query, through all layers"),
 }
 MOST_BOXES = 8
 """Boxes of a picture that are explained at most."""

@@ -117,8 +117,9 @@ def _title(batch: Mapping[str, Any], row: int, name: str) -> str:
 def _draw_times(
     weights: Weights, number: int, times: pd.DatetimeIndex, values: Float[np.ndarray, "steps channels"], title: str
 ) -> bytes:
-    """The history of a sequence, and below it the weights of its steps."""
+    """The history of a sequence, shaded by the last layer's weights, and below it the weights of its steps."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(10, 8 if "cross_attention" in weights else 5), layout="constrained")
     above, below, *last = figure.subplots(2 + ("cross_attention" in weights), 1, sharex=True)
@@ -126,10 +127,15 @@ def _draw_times(
         draw_history(above, times, channel)
     above.set_title(title, fontsize=10, parse_math=False)
     steps = plain_times(times)
-    for measure, color in [("last_layer", "tab:purple"), ("rollout", "tab:green")]:
+    shade, limits = weights["last_layer"][number].numpy(), above.get_ylim()
+    look: Any = {"cmap": "Oranges", "vmin": 0, "vmax": max(shade.max(), 1e-12), "alpha": 0.4, "zorder": -1}
+    above.pcolormesh(steps, limits, np.stack([shade, shade]), shading="nearest", **look)
+    above.set_ylim(limits)
+    for measure, color in [("last_layer", "tab:orange"), ("rollout", "tab:green")]:
         below.plot(steps, weights[measure][number].numpy(), drawstyle="steps-mid", color=color, label=TITLES[measure])
     below.axhline(0, color="gray", linewidth=0.8)
-    below.set_ylabel("weight")
+    below.yaxis.set_major_formatter(PercentFormatter(1))
+    below.set_ylabel("of the attention, a step")
     below.legend(fontsize=8)
     for axes in last:
         seen = weights["cross_attention"][number].numpy()

@@ -8,10 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from core import Decoder, Encoder, FullAttention, MultiHeadAttention, Packing
+from core import (
+    Decoder,
+    Encoder,
+    FixedSparseAttention,
+    FullAttention,
+    LinearAttention,
+    LongformerAttention,
+    MultiHeadAttention,
+    Packing,
+    SparseAttention,
+)
 from core.attention import Attention
-from core.explain import AttentionCall, each_sequence, record_attention
+from core.explain import AttentionCall, attention_rollout, each_sequence, record_attention
 from core.masks import combine_masks, padding_mask
 from tests.core.helpers import (
     ATTENTIONS,
@@ -232,6 +243,41 @@ def test_a_checkpointed_layer_is_recorded_again_in_the_backward_pass():
         encoder(X).sum().backward()
     for calls in recorded.values():
         assert torch.equal(*(call.weights() for call in calls))
+
+
+class Largest(TorchDispatchMode):
+    """Finds the most numbers that a tensor has of all that are made."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(each, torch.Tensor):
+                self.most = max(self.most, each.untyped_storage().nbytes() // each.element_size())
+        return made
+
+
+@with_each(
+    [
+        FullAttention,
+        LinearAttention,
+        partial(SparseAttention, stride=32),
+        partial(FixedSparseAttention, stride=32, summary_size=2),
+        partial(LongformerAttention, window_size=32, num_global_tokens=1),
+    ]
+)
+def test_rows_and_rollout_of_long_sequences_take_memory_linear_in_their_length(attention):
+    """Nothing near the 16 million weights of 4,096 tokens is ever made."""
+    encoder, length = Encoder(8, 2, 2, attention=attention), 4096
+    with torch.no_grad(), record_attention(encoder) as recorded:
+        encoder(normal(1, length, 8))
+    calls = [call for (call,) in recorded.values()]
+    reading = torch.full((1, 1, length), 1 / length)
+    with Largest() as found:
+        rolled = attention_rollout(calls, reading)
+    assert_same(rolled.sum(), torch.ones(()), 1e-3)
+    assert length * 4 <= found.most < length**2 / 20
 
 
 def test_a_mechanism_of_ones_own_is_explained_too():
