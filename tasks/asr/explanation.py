@@ -1,7 +1,7 @@
 """Where the network listened for what it recognised: attention over time, below the spectrogram."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ TITLES = {
     "last_layer": "encoder's last layer: where each word's own frames look",
     "rollout": "attention rollout through the encoder: from each word's own frames",
 }
+OF_WORDS = ("last_layer", "rollout")
+"""The measures that have a row a word, and not a token."""
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16_000)
 """Frequencies that the axis of mel bands names."""
 TALLEST = 24.0
@@ -166,8 +168,7 @@ def draw(
         features: What made the features.
         frame_seconds: From one of the encoder's frames to the next.
     """
-    of_words = ("last_layer", "rollout")
-    labels = {measure: listening.words if measure in of_words else listening.pieces for measure in listening.weights}
+    labels = {measure: listening.words if measure in OF_WORDS else listening.pieces for measure in listening.weights}
     heights = [min(max(ROW * len(rows), 0.8), TALLEST / len(labels)) for rows in labels.values()]
     figure, above, *below = _axes(window, heights, max(map(len, [*listening.words, *listening.pieces]), default=0))
     spectrogram = listening.features.T.numpy()
@@ -184,9 +185,9 @@ def draw(
         title = f"{TITLES[measure]}; brightest {100 * most:.0f}%" if values.size else "nothing recognised"
         axes.set_title(title, fontsize=8, loc="left")
     below[-1].set(xlabel="seconds", xlim=(window.start, window.end))
-    for word in window.words:
+    for row, word in enumerate(window.words):
         if word.confidence is not None:
-            _mark(word, above, *below)
+            _mark(word, row, above, dict(zip(labels, below, strict=True)))
     figure.suptitle(f"{name}, {window.start:.2f} to {window.end:.2f} s", y=0.995, fontsize=9, parse_math=False)
     yield "", as_png(figure)
 
@@ -222,11 +223,15 @@ def _heat(axes: Any, values: Float[np.ndarray, "rows frames"], start: float, fra
         axes.imshow(values, extent=extent, aspect="auto", interpolation="none", **look)
 
 
-def _mark(word: Word, above: Any, *below: Any) -> None:
-    """Lines where a word starts and ends, and the word itself on top."""
-    for axes in (above, *below):
-        for edge in (word.start, word.end):
-            axes.axvline(edge, color="white", linewidth=0.8, linestyle=":")
+def _mark(word: Word, row: int, above: Any, below: Mapping[str, Any]) -> None:
+    """Dotted lines where a word starts and ends, in its own row where there are rows of words; the word on top."""
+    edges, look = (word.start, word.end), {"color": "white", "linewidth": 0.8, "linestyle": ":"}
+    for measure, axes in {"": above, **below}.items():
+        if measure in OF_WORDS:
+            axes.vlines(edges, row - 0.5, row + 0.5, **look)
+        else:
+            for edge in edges:
+                axes.axvline(edge, **look)
     place = {"transform": above.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
     above.text((word.start + word.end) / 2, 1.02, _shown(word.text), fontsize=8, parse_math=False, **place)
 
