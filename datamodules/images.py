@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datamodules.labelled import LabelledPictures, Split
-from datamodules.pictures import Collate, Pictures, Samples, read_fitted
+from datamodules.pictures import Collate, Pictures, Samples, read_with_part
 from datamodules.prediction import CollateFiles, UnlabelledFiles
 
 
@@ -110,17 +110,18 @@ class ImageDataModule(LabelledPictures):
         )
 
     def predict_loader(self, files: Sequence[Path], *, image_size: tuple[int, int] | None = None) -> DataLoader:
-        """Batches `{"image", "index", "failed"}`, prepared exactly as for evaluation.
+        """Batches `{"image", "shown", "index", "failed"}`, prepared exactly as for evaluation.
 
-        `index` (batch,) says which of `files` each picture is; `failed` holds `(index, reason)` of each that could not
-        be read, which is missing from `image`.
+        `shown` (batch, 4) is the part of the file's picture that `image` has: x1, y1, x2, y2 in pixels of the file,
+        turned as its EXIF data say. `index` (batch,) says which of `files` each picture is; `failed` holds `(index,
+        reason)` of each that could not be read, which is missing from the others.
 
         Args:
             files: The pictures.
             image_size: Height and width, if other than the data's.
         """
         size = self.image_size if image_size is None else _pair(image_size)
-        samples = UnlabelledFiles(files, partial(read_fitted, num_channels=self.num_channels, image_size=size))
+        samples = UnlabelledFiles(files, partial(read_with_part, num_channels=self.num_channels, image_size=size))
         collate = CollateFiles(self.normalize, (self.num_channels, *size))
         return DataLoader(
             samples, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate, shuffle=False

@@ -22,17 +22,47 @@ def fit(picture: Tensor, image_size: tuple[int, int]) -> Tensor:
         picture: uint8 (channels, height, width).
         image_size: Height and width.
     """
-    height, width = picture.shape[-2:]
-    if (height, width) == image_size:
+    size = (picture.shape[-2], picture.shape[-1])
+    if size == image_size:
         return picture
-    scale = max(image_size[0] / height, image_size[1] / width)
-    covering = [max(image_size[0], round(height * scale)), max(image_size[1], round(width * scale))]
-    return functional.center_crop(functional.resize(picture, covering, antialias=True), list(image_size))
+    scaled, (top, left) = _covering(size, image_size)
+    cut = functional.resize(picture, list(scaled), antialias=True)
+    return cut[..., top : top + image_size[0], left : left + image_size[1]]
+
+
+def shown_part(size: tuple[int, int], image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """What `fit` leaves of a picture: corners `x1, y1, x2, y2` in the picture's pixels.
+
+    Args:
+        size: Height and width of the picture.
+        image_size: Height and width to which it is fitted.
+
+    >>> shown_part((60, 100), (30, 30))
+    (20.0, 0.0, 80.0, 60.0)
+    """
+    (high, wide), (top, left) = _covering(size, image_size)
+    y, x = size[0] / high, size[1] / wide
+    return (left * x, top * y, (left + image_size[1]) * x, (top + image_size[0]) * y)
+
+
+def _covering(size: tuple[int, int], image_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of a picture that is scaled to cover `image_size`, and top and left of its middle."""
+    scale = max(wanted / side for wanted, side in zip(image_size, size, strict=True))
+    high, wide = (max(wanted, round(side * scale)) for wanted, side in zip(image_size, size, strict=True))
+    return (high, wide), (round((high - image_size[0]) / 2), round((wide - image_size[1]) / 2))
 
 
 def read_fitted(path: Path, *, num_channels: int, image_size: tuple[int, int]) -> Tensor:
     """Reads a picture and fits it to `image_size`."""
     return fit(read_image(path, num_channels), image_size)
+
+
+def read_with_part(
+    path: Path, *, num_channels: int, image_size: tuple[int, int]
+) -> tuple[Tensor, tuple[float, float, float, float]]:
+    """Reads a picture, fits it to `image_size`, and tells what of it is shown (`shown_part`)."""
+    picture = read_image(path, num_channels)
+    return fit(picture, image_size), shown_part((picture.shape[1], picture.shape[2]), image_size)
 
 
 class Normalize:

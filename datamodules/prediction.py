@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.pictures import Normalize
@@ -78,7 +77,7 @@ class UnlabelledFiles(Dataset):
 
 
 class CollateFiles:
-    """Makes `{"image", "index", "failed"}`: the pictures that could be read, and `(index, reason)` of the others.
+    """Makes `{"image", "shown", "index", "failed"}`: the pictures that could be read, and why the others could not.
 
     Args:
         normalize: Normalises a batch.
@@ -89,12 +88,13 @@ class CollateFiles:
         self.normalize = normalize
         self.empty = torch.empty(0, *shape, dtype=torch.uint8)
 
-    def __call__(self, samples: list[tuple[int, Tensor | str]]) -> dict[str, Any]:
+    def __call__(self, samples: list[tuple[int, Any]]) -> dict[str, Any]:
         """Stacks and normalises; if nothing could be read, `image` has a batch of 0."""
-        read = [(index, picture) for index, picture in samples if isinstance(picture, Tensor)]
-        images = torch.stack([picture for _, picture in read]) if read else self.empty
+        read = [(index, *found) for index, found in samples if not isinstance(found, str)]
+        images = torch.stack([picture for _, picture, _ in read]) if read else self.empty
         return {
             "image": self.normalize(images),
-            "index": torch.tensor([index for index, _ in read], dtype=torch.long),
+            "shown": torch.tensor([part for *_, part in read]).reshape(-1, 4),
+            "index": torch.tensor([index for index, *_ in read], dtype=torch.long),
             "failed": [(index, reason) for index, reason in samples if isinstance(reason, str)],
         }

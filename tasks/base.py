@@ -1,7 +1,7 @@
 """What the Lightning modules of all tasks share."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tasks.errors import TaskError
+from tasks.explanation import Explanation, Recorded, encoder_layers, explain
 from tasks.means import Means
 from tasks.optim import OptimizerFactory, build_optimizer, freeze_parts, rest_frozen_parts
 from tasks.processes import averaged, share_buffers
@@ -67,11 +68,9 @@ class TaskModule(LightningModule):
     network_class: ClassVar[type[nn.Module]]
     links: ClassVar[tuple[str, ...]]
     """Arguments of the network that the data's facts of the same name set."""
-    explains: ClassVar[bool] = False
-    """Whether `predict` takes `--explain`, which sets `explaining`."""
-    commands: ClassVar[dict[str, Callable[..., Path]]] = {}
-    """Further commands that use a checkpoint: each a function of a trainer, the module and the data module, by keyword
-    `model` and `datamodule`. Its further arguments are the command's; it returns where its results are."""
+    commands: ClassVar[dict[str, Callable[..., Path]]] = {"explain": explain}
+    """Commands that use a checkpoint, beside Lightning's: each a function of a trainer, the module and the data module,
+    by keyword `model` and `datamodule`. Its further arguments are the command's; it returns where its results are."""
     facts_to_agree: ClassVar[tuple[str, ...]] = ()
     """Facts in which data and checkpoint must agree, for the checkpoint to be trained on or tested."""
 
@@ -95,7 +94,6 @@ class TaskModule(LightningModule):
         self.network = network
         self.facts = facts
         self.means = Means()
-        self.explaining = False
         self.config: dict[str, Any] = {}
         """The run's resolved configuration; the command line sets it, and checkpoints carry it."""
         self.provenance: dict[str, Any] = {}
@@ -138,6 +136,21 @@ class TaskModule(LightningModule):
     def for_export(self) -> ForExport:
         """The network as other runtimes take it, with an example of its inputs."""
         raise TaskError(f"{self.task} has no network to export")
+
+    def explained_layers(self) -> list[str]:
+        """The layers of attention that `explain` asks for, by their names in the network: the encoder's."""
+        return encoder_layers(self.network)
+
+    def explain(self, batch: Any, predicted: Any, recorded: Recorded, names: Sequence[str]) -> Iterator[Explanation]:
+        """Says what each prediction of a batch attended to, in the batch's order.
+
+        Args:
+            batch: What `predict_step` got.
+            predicted: What it gave.
+            recorded: The calls of each of `explained_layers` in it.
+            names: Path of each file.
+        """
+        raise TaskError(f"{self.task} has nothing to explain")
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(

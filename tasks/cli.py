@@ -36,6 +36,7 @@ from tasks.commands import commands_of
 from tasks.errors import TaskError, UsageError, first_line
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
+from tasks.prediction import predict_files
 from tasks.processes import end_others, is_first
 from tasks.run import claimed_run_folder, commit, now, write_whole
 from tasks.saving import MetricsLogger, WholeCheckpoints
@@ -99,8 +100,6 @@ class TaskCLI(LightningCLI):
         if subcommand == "predict":
             parser.add_argument("--input", type=str, required=True, help="A file, or a folder of files.")
             parser.add_argument("--output", type=str, required=True, help="The folder to write to.")
-            if self.module_class.explains:
-                parser.add_argument("--explain", type=bool, default=False, help="Writes where the network looked, too.")
         elif subcommand in self.commands:
             parser.add_argument("--ckpt_path", type=str, default=None, help="The checkpoint of a run.")
         elif subcommand in KEEPS_A_RUN:
@@ -242,7 +241,7 @@ class TaskCLI(LightningCLI):
         if self.subcommand == "fit" or self.checkpoint is None:
             resolved["model"] |= {fact: facts[fact] for fact in self.module_class.links}
         own = self._subcommand_method_arguments[str(self.subcommand)]
-        for key in ("ckpt_path", "input", "output", "explain", "runs", *own):
+        for key in ("ckpt_path", "input", "output", "runs", *own):
             resolved.pop(key, None)
         data = resolved["data"].get("init_args", {})
         if data.get("root") is not None:
@@ -308,23 +307,12 @@ class TaskCLI(LightningCLI):
         self._finish({})
 
     def predict(self, model: TaskModule, datamodule: Any, ckpt_path: str | None = None) -> None:
-        """Applies a checkpoint to the user's files; one that cannot be read is named, and the others go on."""
+        """Applies a checkpoint to the user's files."""
         config = self.config["predict"]
         self._load()
-        model.explaining = config.get("explain", False)
         files = datamodule.predict_files(Path(config["input"]))
-        folder = Path(config["output"])
-        folder.mkdir(parents=True, exist_ok=True)
-        batches: Any = self.trainer.predict(model, dataloaders=datamodule.predict_loader(files))
-        failed = [failure for batch in batches for failure in batch["failed"]]
-        read = [batch for batch in batches if len(batch["index"])]
-        table = model.save_predictions(read, [str(file) for file in files], folder)
-        self.last_line = f"predictions: {table}"
-        if failed:
-            reasons = "; ".join(reason for _, reason in failed)
-            raise TaskError(
-                f"{len(failed)} of {len(files)} files could not be read, the others are in {table}: {reasons}"
-            )
+        written = predict_files(self.trainer, model, datamodule, files, Path(config["output"]))
+        self.last_line = f"predictions: {written}"
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:

@@ -9,4 +9,4 @@ from tasks.export import export
 
 def commands_of(module_class: type[TaskModule]) -> dict[str, Callable[..., Path]]:
     """Each a function of a trainer, the module and the data module, as `TaskModule.commands` says."""
-    return {"export": export, **module_class.commands}
+    return {**module_class.commands, "export": export}

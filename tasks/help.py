@@ -115,9 +115,6 @@ def _command_arguments(command: str, default: str, module_class: type[TaskModule
     }
     if command == "predict":
         arguments |= {"--input PATH": "A file, or a folder of files.", "--output FOLDER": "Where predictions go."}
-        arguments |= (
-            {"--explain BOOL": "Writes where the network looked, too. Default: false."} if module_class.explains else {}
-        )
     elif command in commands_of(module_class):
         arguments |= _own_arguments(commands_of(module_class)[command])
     else:

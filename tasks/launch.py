@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.errors import PeerLost, TaskError, UsageError
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict", "export")
+SUBCOMMANDS = ("fit", "validate", "test", "predict", "explain", "export")
 _PATIENCE = 10.0
 """Seconds in which the first of several processes ends, if what is wrong is wrong for all."""
 

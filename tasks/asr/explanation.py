@@ -1,9 +1,7 @@
-"""Where each recognised token was heard: the decoder's cross-attention over time, below the spectrogram."""
+"""Where the network listened for what it recognised: attention over time, below the spectrogram."""
 
-import io
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,71 +10,107 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from core.explain import record_attention
-from tasks.asr.alignment import Word
-from tasks.asr.features import Audio, Lengths, MelFeatures
+from core.explain import AttentionCall, record_attention
+from tasks.asr.alignment import Word, split_words
+from tasks.asr.features import MelFeatures
 from tasks.asr.joining import Window
 from tasks.asr.losses import shift
 from tasks.asr.model import ASR, Encoded
+from tasks.explanation import encoder_weights
 from tasks.figures import as_png
-from tasks.run import output_names, write_anew
 
-POSTERIORS = "CTC posteriors (there is no decoder, and so no cross-attention)"
+TITLES = {
+    "cross_attention": "decoder's last layer: where it listens to say each token",
+    "posteriors": "CTC: the probability of each token in each frame",
+    "last_layer": "encoder's last layer: where each word's own frames look",
+    "rollout": "attention rollout through the encoder: from each word's own frames",
+}
+OF_WORDS = ("last_layer", "rollout")
+"""The measures that have a row a word, and not a token."""
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16_000)
 """Frequencies that the axis of mel bands names."""
-TALLEST = 50.0
-"""Inches that the rows of tokens take at most."""
-ROW = 0.14
-"""Inches of a token's row, where there are not too many."""
+TALLEST = 24.0
+"""Inches that the rows of all measures take at most."""
+ROW = 0.16
+"""Inches of a token's or word's row, where there are not too many."""
 
-Heard = Float[Tensor, "tokens frames"]
+Heard = Float[Tensor, "rows frames"]
 
 
-class Explanation(NamedTuple):
-    """What was recognised in a stretch of audio, and where the network looked for it.
+class Listening(NamedTuple):
+    """What was recognised in a stretch of audio, and where the network listened for it.
 
     Attributes:
         pieces: The text piece of each token.
-        weights: Of each token, over the encoder's frames.
-        measure: What the weights are.
+        words: The words of the text.
+        weights: `cross_attention` or, without a decoder, `posteriors`, of each token; and `last_layer` and `rollout` of
+            each word; all over the encoder's frames.
         features: Of each frame, before subsampling.
     """
 
     pieces: list[str]
-    weights: Heard
-    measure: str
+    words: list[str]
+    weights: dict[str, Heard]
     features: Float[Tensor, "feature_frames features"]
 
 
 def explain(
     model: ASR,
-    audio: Audio,
-    audio_lengths: Lengths,
-    encoded: Encoded,
-    tokens: Sequence[Sequence[int]],
+    batch: dict[str, Any],
+    predicted: dict[str, Any],
+    layers: Sequence[Sequence[AttentionCall]],
     vocabulary: Sequence[str],
-) -> list[Explanation]:
-    """Explains each utterance of a batch, by `cross_attention` or, without a decoder, by `ctc_posteriors`.
+) -> Iterator[Listening]:
+    """Explains the utterances of a batch, one after the other.
+
+    A token is explained by `cross_attention` or, without a decoder, by `ctc_posteriors`; a word by what the encoder's
+    frames between its start and its end saw, in the mean (`word_frames`).
 
     Args:
         model: The recogniser.
-        audio: Samples in [-1, 1].
-        audio_lengths: Samples of each utterance.
-        encoded: What the encoder gave for them.
-        tokens: What was recognised in each.
+        batch: Has `audio` and `audio_lengths`.
+        predicted: Has the `tokens` that were recognised, and `windows` with the words.
+        layers: Of each layer of the encoder the calls, one for each utterance that has frames.
         vocabulary: The text piece of each token.
     """
-    if model.decoder is None:
-        measure, weights = POSTERIORS, ctc_posteriors(model, encoded, tokens)
-    else:
-        measure = f"cross-attention, mean over the heads of layer {len(model.decoder.layers)}, the decoder's last"
-        weights = cross_attention(model, encoded, tokens)
-    # By their full lengths: digital silence, which is not encoded, has a spectrogram too.
-    features, lengths = model.features(audio, audio_lengths)
-    return [
-        Explanation([vocabulary[token] for token in text], heard.float().cpu(), measure, own[:frames].float().cpu())
-        for text, heard, own, frames in zip(tokens, weights, features, lengths.tolist(), strict=True)
-    ]
+    with torch.no_grad():
+        encoded = model.encode(batch["audio"], batch["audio_lengths"])
+        tokens, windows = predicted["tokens"], predicted["windows"]
+        measure, method = (
+            ("posteriors", ctc_posteriors) if model.decoder is None else ("cross_attention", cross_attention)
+        )
+        heard = method(model, encoded, tokens)
+        # By their full lengths: digital silence, which is not encoded, has a spectrogram too.
+        features, lengths = model.features(batch["audio"], batch["audio_lengths"])
+    calls = iter(zip(*layers, strict=True))
+    for text, window, spoken, own, length in zip(tokens, windows, heard, features, lengths.tolist(), strict=True):
+        pieces, frames = [vocabulary[int(token)] for token in text], spoken.shape[1]
+        weights, words = {measure: spoken}, split_words(pieces)
+        own_calls = next(calls) if frames else ()
+        if words and frames:
+            reading = word_frames(window, frames, model.frame_seconds).to(spoken)
+            for row, (word, (_, indices)) in enumerate(zip(window.words, words, strict=True)):
+                if word.confidence is None and model.decoder is not None:  # its time is not known
+                    reading[row] = spoken[indices].mean(0)
+            weights |= {name: each[0] for name, each in encoder_weights(own_calls, reading[None]).items()}
+        weights = {name: each.float().cpu() for name, each in weights.items()}
+        yield Listening(pieces, [word for word, _ in words], weights, own[:length].float().cpu())
+
+
+def word_frames(window: Window, frames: int, frame_seconds: float) -> Float[Tensor, "words {frames}"]:
+    """The shares of the encoder's frames in each word: alike for those between its start and its end, else 0.
+
+    Args:
+        window: The words, timed from the start of the file.
+        frames: Number of frames, at least 1.
+        frame_seconds: From one frame to the next.
+    """
+    shares = torch.zeros(len(window.words), frames)
+    for row, word in zip(shares, window.words, strict=True):
+        first = min(int((word.start - window.start) / frame_seconds + 1e-6), frames - 1)
+        end = max(math.ceil((word.end - window.start) / frame_seconds - 1e-6), first + 1)
+        row[first:end] = 1 / len(row[first:end])
+    return shares
 
 
 @torch.no_grad()
@@ -84,7 +118,7 @@ def cross_attention(model: ASR, encoded: Encoded, tokens: Sequence[Sequence[int]
     """The weights with which the decoder's last layer saw the frames when it said each token: means over its heads.
 
     The texts pass the decoder once. A token's row is that of the query that foretells it, whose own token is the one
-    before; it sums to 1. The weights are those of any mechanism (`core.explain.record_attention`).
+    before; it sums to 1. The weights are those of any mechanism (`core.explain`).
 
     Raises:
         ValueError: If there is no decoder.
@@ -100,12 +134,14 @@ def cross_attention(model: ASR, encoded: Encoded, tokens: Sequence[Sequence[int]
     texts = [torch.tensor(list(tokens[number]), device=device) for number in said]
     lengths = torch.tensor([len(text) for text in texts], device=device)
     given, _ = shift(pad_sequence(texts, batch_first=True), lengths, model.tokens.prompt, model.tokens.end)
-    first = len(model.tokens.prompt) - 1
     layer = f"decoder.layers.{len(model.decoder.layers) - 1}.cross_attention"
     with record_attention(model, layers=[layer]) as recorded:
         model.token_logits(given, encoded.select(torch.tensor(said, device=device)))
-    for number, weights in zip(said, recorded[layer][0].mean(1), strict=True):
-        heard[number] = weights[first : first + len(tokens[number]), : frames[number]]
+    (call,) = recorded[layer]
+    first = len(model.tokens.prompt) - 1
+    queries = torch.eye(call.q.shape[2], device=device)[None, first : first + int(lengths.max())]
+    for number, weights in zip(said, call.rows(queries).mean(1), strict=True):
+        heard[number] = weights[: len(tokens[number]), : frames[number]]
     return heard
 
 
@@ -117,90 +153,85 @@ def ctc_posteriors(model: ASR, encoded: Encoded, tokens: Sequence[Sequence[int]]
     return [each[:frames, torch.tensor(list(text), dtype=torch.long)].T for each, frames, text in rows]
 
 
-def save_explanations(batches: Sequence[dict[str, Any]], names: Sequence[str], folder: Path, model: ASR) -> None:
-    """Writes `attention/NAME_STARTs.png` and `.npz` for each window of each file, START being its first second.
+def draw(
+    listening: Listening, window: Window, name: str, *, features: MelFeatures, frame_seconds: float
+) -> Iterator[tuple[str, bytes]]:
+    """Draws a window's spectrogram and, below it, rows of weights for its tokens and its words, as PNG.
 
-    A PNG is what `draw` draws. The `.npz` holds `pieces`, `weights` (tokens, frames), `measure`, what the weights are,
-    `start` of the window and `frame_seconds`, from one frame to the next. Earlier files are kept under another name.
-
-    Args:
-        batches: Of each batch the `index` of its windows' files among `names`, `windows`, what was heard in each, and
-            `explanations`.
-        names: Path of each file.
-        folder: Where to write.
-        model: The recogniser.
-    """
-    outputs = output_names(names)
-    for batch in batches:
-        for index, window, each in zip(batch["index"].tolist(), batch["windows"], batch["explanations"], strict=True):
-            base = folder / "attention" / f"{outputs[index]}_{window.start:09.3f}s"
-            arrays = {"pieces": np.array(each.pieces, dtype=str), "weights": each.weights.numpy()}
-            arrays |= {"measure": each.measure, "start": window.start, "frame_seconds": model.frame_seconds}
-            content = io.BytesIO()
-            np.savez_compressed(content, **arrays)
-            picture = draw(each, window, str(names[index]), features=model.features, frame_seconds=model.frame_seconds)
-            for suffix, data in {".png": picture, ".npz": content.getvalue()}.items():
-                write_anew(base.with_name(base.name + suffix), data)
-
-
-def draw(explanation: Explanation, window: Window, name: str, *, features: MelFeatures, frame_seconds: float) -> bytes:
-    """Draws a window's spectrogram and, below it, a row of weights for each token, as PNG.
-
-    Both have seconds of the file on one axis. Lines are the starts and ends of words that are aligned; words whose
+    All have seconds of the file on one axis. Lines are the starts and ends of words that are aligned; words whose
     times are only spread over the window (`tasks.asr.alignment.spread`) have none.
 
     Args:
-        explanation: What is drawn.
+        listening: What is drawn.
         window: Where it lies in its file, and the words.
         name: The file.
         features: What made the features.
         frame_seconds: From one of the encoder's frames to the next.
     """
-    from matplotlib.figure import Figure
-
-    seconds, count = window.end - window.start, len(explanation.pieces)
-    height = min(max(ROW * count, 0.6), TALLEST)
-    figure = Figure(figsize=(min(max(3.0 + 0.6 * seconds, 8.0), 20.0), height + 3.6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, height])
-    spectrogram, weights = explanation.features.T.numpy(), explanation.weights.numpy()
-    _heat(
-        above, spectrogram, window.start, features.hop_seconds, "normalised log power", origin="lower", cmap="viridis"
-    )
+    labels = {measure: listening.words if measure in OF_WORDS else listening.pieces for measure in listening.weights}
+    heights = [min(max(ROW * len(rows), 0.8), TALLEST / len(labels)) for rows in labels.values()]
+    figure, above, *below = _axes(window, heights, max(map(len, [*listening.words, *listening.pieces]), default=0))
+    spectrogram = listening.features.T.numpy()
+    _heat(above, spectrogram, window.start, features.hop_seconds, origin="lower", cmap="viridis")
     bands = np.interp(HERTZ, features.band_frequencies.cpu().numpy(), range(len(spectrogram)), np.nan, np.nan)
     above.set_yticks(bands[np.isfinite(bands)], np.array(HERTZ)[np.isfinite(bands)])
     above.set_ylabel("Hz (mel bands)")
-    most = weights.max(initial=1e-12)
-    look = {"origin": "upper", "cmap": "inferno", "vmin": 0.0, "vmax": most}
-    _heat(below, weights, window.start, frame_seconds, "weight", **look)
-    rows = range(0, count, math.ceil(ROW * count / TALLEST) or 1)
-    below.set_yticks(rows, [_shown(explanation.pieces[row]) for row in rows], fontsize=7, parse_math=False)
-    below.set_ylabel("token" if count else "nothing recognised")
-    below.set(xlabel="seconds", xlim=(window.start, window.end))
-    for word in window.words:
+    for axes, height, (measure, weights) in zip(below, heights, listening.weights.items(), strict=True):
+        values = weights.numpy()
+        most = values.max(initial=1e-12)
+        _heat(axes, values, window.start, frame_seconds, origin="upper", cmap="inferno", vmin=0.0, vmax=most)
+        rows = range(0, len(values), math.ceil(ROW * len(values) / height) or 1)  # more would lie over each other
+        axes.set_yticks(rows, [_shown(labels[measure][row]) for row in rows], fontsize=7, parse_math=False)
+        title = f"{TITLES[measure]}; brightest {100 * most:.0f}%" if values.size else "nothing recognised"
+        axes.set_title(title, fontsize=8, loc="left")
+    below[-1].set(xlabel="seconds", xlim=(window.start, window.end))
+    for row, word in enumerate(window.words):
         if word.confidence is not None:
-            _mark(word, above, below)
-    title = f"{Path(name).name}, {window.start:.2f} to {window.end:.2f} s\n{explanation.measure}"
-    figure.suptitle(title, fontsize=9, parse_math=False)
-    return as_png(figure)
+            _mark(word, row, above, dict(zip(labels, below, strict=True)))
+    figure.suptitle(f"{name}, {window.start:.2f} to {window.end:.2f} s", y=0.995, fontsize=9, parse_math=False)
+    yield "", as_png(figure)
 
 
-def _heat(
-    axes: Any, values: Float[np.ndarray, "rows frames"], start: float, frame_seconds: float, unit: str, **look: Any
-) -> None:
+def _axes(window: Window, heights: Sequence[float], letters: int) -> tuple[Any, ...]:
+    """A figure with axes one above the other, the spectrogram's first: in inches, as a layout engine takes its time.
+
+    Args:
+        window: What is drawn.
+        heights: Of the axes below the spectrogram, in inches.
+        letters: Of the longest label.
+    """
+    from matplotlib.figure import Figure
+
+    label, gap, count = min(0.085 * letters, 2.0), 0.35, len(heights)
+    width = min(max(3.0 + 0.6 * (window.end - window.start), 8.0), 20.0)
+    left, top, bottom = max(0.3 + label, 0.75), 0.45 + label, 0.5
+    every = [2.2, *heights]
+    height = top + sum(every) + gap * count + bottom
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left / width, bottom / height, 1 - 0.15 / width, 1 - top / height, hspace=gap / (sum(every) / len(every))
+    )
+    return figure, *figure.subplots(1 + count, 1, sharex=True, height_ratios=every)
+
+
+def _heat(axes: Any, values: Float[np.ndarray, "rows frames"], start: float, frame_seconds: float, **look: Any) -> None:
     """Values over seconds of the file; frame n lies from `start + n * frame_seconds` to the next."""
     if values.size:
         rows, frames = values.shape
         edges = (-0.5, rows - 0.5) if look["origin"] == "lower" else (rows - 0.5, -0.5)
         extent = (start, start + frames * frame_seconds, *edges)
-        shown = axes.imshow(values, extent=extent, aspect="auto", interpolation="none", **look)
-        axes.figure.colorbar(shown, ax=axes, pad=0.01, label=unit)
+        axes.imshow(values, extent=extent, aspect="auto", interpolation="none", **look)
 
 
-def _mark(word: Word, above: Any, below: Any) -> None:
-    """Lines where a word starts and ends, and the word itself on top."""
-    for axes in (above, below):
-        for edge in (word.start, word.end):
-            axes.axvline(edge, color="white", linewidth=0.8, linestyle=":")
+def _mark(word: Word, row: int, above: Any, below: Mapping[str, Any]) -> None:
+    """Dotted lines where a word starts and ends, in its own row where there are rows of words; the word on top."""
+    edges, look = (word.start, word.end), {"color": "white", "linewidth": 0.8, "linestyle": ":"}
+    for measure, axes in {"": above, **below}.items():
+        if measure in OF_WORDS:
+            axes.vlines(edges, row - 0.5, row + 0.5, **look)
+        else:
+            for edge in edges:
+                axes.axvline(edge, **look)
     place = {"transform": above.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
     above.text((word.start + word.end) / 2, 1.02, _shown(word.text), fontsize=8, parse_math=False, **place)
 

@@ -1,22 +1,26 @@
 """Speech recognition under Lightning: its losses, its error rates, its transcripts."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from core.explain import each_sequence
 from tasks.asr import report
 from tasks.asr.alignment import Word, align, fit_to_sound, joined, spread
 from tasks.asr.decoding import AttentionGreedy, CTCGreedy, Decoding
 from tasks.asr.evaluation import TranscriptEvaluation, compare_times, describe_worst, error_rates
-from tasks.asr.explanation import explain, save_explanations
+from tasks.asr.explanation import draw, explain
 from tasks.asr.feasibility import Infeasible, needed_frames
 from tasks.asr.joining import Window
 from tasks.asr.losses import ctc_loss, shift, token_loss
 from tasks.asr.model import ASR, Encoded, FromFeatures
 from tasks.base import ForExport, TaskModule
 from tasks.errors import TaskError
+from tasks.explanation import Explanation, Recorded
 from tasks.means import Mean, shares
 from tasks.run import write_whole
 
@@ -42,7 +46,6 @@ class ASRModule(TaskModule):
     task = "asr"
     shown = "wer"
     network_class = ASR
-    explains = True
     links = ("vocab_size", "sample_rate")
     facts_to_agree = ("sample_rate",)
 
@@ -123,28 +126,34 @@ class ASRModule(TaskModule):
         write_whole(folder / "worst.txt", self.worst)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        windows, looked = [], []
+        windows, tokens = [], []
         if len(batch["index"]):
             encoded = self.asr.encode(batch["audio"], batch["audio_lengths"])
-            found = [each.tokens for each in self.decoding(self.asr, encoded)]
+            tokens = [each.tokens for each in self.decoding(self.asr, encoded)]
             durations = (batch["audio_lengths"] / self.asr.features.sample_rate).tolist()
-            heard = self._words(encoded, found, batch)
+            heard = self._words(encoded, tokens, batch)
             for start, duration, words in zip(batch["start"].tolist(), durations, heard, strict=True):
                 windows.append(Window(start, start + duration, [word.later(start) for word in words]))
-            if self.explaining:
-                vocabulary = self.facts["vocabulary"]
-                looked = explain(self.asr, batch["audio"], batch["audio_lengths"], encoded, found, vocabulary)
-        return {"index": batch["index"], "failed": batch["failed"], "windows": windows, "explanations": looked}
+        return {"index": batch["index"], "failed": batch["failed"], "windows": windows, "tokens": tokens}
 
     def for_export(self) -> ForExport:
         features = torch.randn(2, 200, self.asr.features.num_features)
         return ForExport(FromFeatures(self.asr), {"features": features}, free={"features": ("batch", "frames")})
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
-        document = report.save_predictions(batches, names, folder)
-        if self.explaining:
-            save_explanations(batches, names, folder, self.asr)
-        return document
+        return report.save_predictions(batches, names, folder)
+
+    def explain(
+        self, batch: dict[str, Any], predicted: dict[str, Any], recorded: Recorded, names: Sequence[str]
+    ) -> Iterator[Explanation]:
+        frame_seconds, layers = self.asr.frame_seconds, [each_sequence(calls) for calls in recorded.values()]
+        every = explain(self.asr, batch, predicted, layers, self.facts["vocabulary"])
+        for index, window, each in zip(batch["index"].tolist(), predicted["windows"], every, strict=True):
+            arrays = {"pieces": np.array(each.pieces, dtype=str), "words": np.array(each.words, dtype=str)}
+            arrays |= {"start": window.start, "frame_seconds": frame_seconds, **each.weights}
+            name, features = Path(names[int(index)]).name, self.asr.features
+            pictures = draw(each, window, name, features=features, frame_seconds=frame_seconds)
+            yield Explanation(index, f"_{window.start:09.3f}s", arrays, pictures)
 
     def text(self, tokens: list[int]) -> str:
         """The text that tokens stand for."""

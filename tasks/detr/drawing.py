@@ -5,32 +5,14 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
 from tasks.run import write_anew
 
 Colour = tuple[int, int, int]
-
-
-def read_picture(path: Path) -> Tensor:
-    """Reads a picture in the pixels in which its boxes are: turned as its EXIF data say, as a person sees it.
-
-    Returns:
-        uint8 (3, height, width).
-    """
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
-            image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return pil_to_tensor(image.convert("RGB"))
 
 
 def class_colours(num_classes: int) -> list[Colour]:

@@ -1,6 +1,7 @@
 """DETR under Lightning: its loss, its metrics, its predictions."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,19 +9,19 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from core.explain import record_attention
+from core.explain import each_sequence
 from tasks.base import ForExport, TaskModule
 from tasks.detr import report
 from tasks.detr.boxes import to_pixels
 from tasks.detr.evaluation import CocoEvaluation, format_figures, measured
-from tasks.detr.explanation import centre_cells, draw_attention
+from tasks.detr.explanation import cell_weights, draw, real_cells, shown_boxes
 from tasks.detr.losses import Parts, SetLoss
 from tasks.detr.matcher import HungarianMatcher
 from tasks.detr.model import DETR, Found
 from tasks.detr.targets import Targets, gather_targets
 from tasks.errors import TaskError
+from tasks.explanation import Explanation, Recorded
 from tasks.means import shares
-from tasks.run import output_names
 
 EXPORTED_SIZE = 256
 """Side of the pictures of an exported network, where the data's have no size of their own."""
@@ -48,7 +49,6 @@ class DETRModule(TaskModule):
     task = "detr"
     shown = "ap50"
     network_class = DETR
-    explains = True
     links = ("num_classes", "category_ids")
     facts_to_agree = ("class_names",)
 
@@ -122,12 +122,12 @@ class DETRModule(TaskModule):
         return {**losses, **found}
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        detections = []
+        detections, real = [], []
         if len(batch["index"]):
-            found = self.detr.find(batch["image"], batch["padding_mask"]).found
-            detections = self.detect(found, batch["original_size"], min_score=self.min_score)
-        maps = [self._explain(batch, number, each) for number, each in enumerate(detections)] if self.explaining else []
-        return {"index": batch["index"], "failed": batch["failed"], "detections": detections, "maps": maps}
+            output = self.detr.find(batch["image"], batch["padding_mask"])
+            detections = self.detect(output.found, batch["original_size"], min_score=self.min_score)
+            real = real_cells(output.padding, output.grid, len(detections))
+        return {"index": batch["index"], "failed": batch["failed"], "detections": detections, "real_cells": real}
 
     def for_export(self) -> ForExport:
         side = self.facts["image_size"] or EXPORTED_SIZE
@@ -135,33 +135,25 @@ class DETRModule(TaskModule):
         return ForExport(self.network, {"image": image}, free={"image": ("batch",)})
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
-        class_names = self.facts["class_names"]
-        document = report.save_predictions(
-            batches, names, folder, class_names=class_names, category_ids=self.facts["category_ids"]
-        )
-        outputs = output_names(names)
-        for batch in batches:
-            for index, detections, maps in zip(
-                batch["index"].tolist(), batch["detections"], batch["maps"], strict=False
-            ):
-                draw_attention(names[index], detections, folder, outputs[index], class_names=class_names, **maps)
-        return document
+        class_names, category_ids = self.facts["class_names"], self.facts["category_ids"]
+        return report.save_predictions(batches, names, folder, class_names=class_names, category_ids=category_ids)
 
-    def _explain(self, batch: dict[str, Any], number: int, detections: Detections) -> dict[str, Tensor]:
-        """Where the last layers looked for what was found in a picture: by itself, without padding."""
-        real = ~batch["padding_mask"][number]
-        height, width = int(real[:, 0].sum()), int(real[0].sum())
-        image = batch["image"][number : number + 1, :, :height, :width]
-        decoder, encoder = len(self.detr.decoder.layers) - 1, len(self.detr.encoder.layers) - 1
-        layers = [f"decoder.layers.{decoder}.cross_attention", f"encoder.layers.{encoder}.attention"]
-        with record_attention(self.detr, layers=layers) as recorded:
-            grid = self.detr.find(image).grid
-        cross, own = (recorded[layer][0][0] for layer in layers)
-        cells = centre_cells(detections["boxes"], batch["original_size"][number], grid)
-        return {
-            "cross_attention": cross[:, detections["queries"]].transpose(0, 1).unflatten(2, grid),
-            "encoder_attention": own[:, cells].transpose(0, 1).unflatten(2, grid),
-        }
+    def explained_layers(self) -> list[str]:
+        return [*super().explained_layers(), f"decoder.layers.{len(self.detr.decoder.layers) - 1}.cross_attention"]
+
+    def explain(
+        self, batch: dict[str, Any], predicted: dict[str, Any], recorded: Recorded, names: Sequence[str]
+    ) -> Iterator[Explanation]:
+        layers = zip(*map(each_sequence, recorded.values()), strict=True)
+        rows = zip(batch["index"].tolist(), batch["original_size"], predicted["real_cells"], strict=True)
+        for (index, size, real), calls, detections in zip(rows, layers, predicted["detections"], strict=True):
+            boxes = shown_boxes(detections)
+            weights = cell_weights(calls, boxes, size, real)
+            weights = {name: each.float().cpu() for name, each in weights.items()}
+            boxes = {"boxes": boxes["boxes"].float(), "scores": boxes["scores"].float(), "labels": boxes["labels"]}
+            boxes = {name: each.cpu() for name, each in boxes.items()}
+            pictures = draw(Path(names[int(index)]), boxes, weights, self.facts["class_names"])
+            yield Explanation(index, "", weights | boxes, pictures)
 
     def detect(self, found: Found, original_size: Tensor, *, min_score: float = 0.0) -> list[Detections]:
         """What the last layer has found in each picture, best first.

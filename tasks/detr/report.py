@@ -9,8 +9,9 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from tasks.detr.boxes import check_detections
-from tasks.detr.drawing import draw_boxes, read_picture, save_picture
+from tasks.detr.drawing import draw_boxes, save_picture
 from tasks.errors import TaskError
+from tasks.pictures import read_picture
 from tasks.run import output_names, write_anew
 
 

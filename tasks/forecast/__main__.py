@@ -1,4 +1,4 @@
-"""`python -m tasks.forecast fit | validate | test | predict | backtest`."""
+"""`python -m tasks.forecast fit | validate | test | predict | explain | backtest`."""
 
 import sys
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """Forecasting under Lightning: its loss, its evaluation, its forecasts in the data's own units."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,12 +8,14 @@ import torch
 from torch import Tensor
 
 from tasks.base import ForExport, TaskModule
+from tasks.explanation import Explanation, Recorded
 from tasks.forecast import report
 from tasks.forecast.backtest import backtest
 from tasks.forecast.evaluation import ForecastEvaluation
-from tasks.forecast.explanation import save_explanations
+from tasks.forecast.explanation import draw, draw_channels, explain
 from tasks.forecast.heads import Forecast, mean_loss
 from tasks.forecast.model import Forecaster, Tensors
+from tasks.forecast.report import file_names
 from tasks.means import shares
 
 
@@ -32,8 +35,7 @@ class ForecastModule(TaskModule):
     network_class = Forecaster
     links = ("context_length", "prediction_length", "num_channels", "num_covariates")
     facts_to_agree = (*links, "channel_names", "covariate_names", "frequency")
-    explains = True
-    commands = {"backtest": backtest}  # noqa: RUF012 - as declared
+    commands = TaskModule.commands | {"backtest": backtest}
 
     def __init__(
         self,
@@ -104,7 +106,26 @@ class ForecastModule(TaskModule):
         }
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
-        written = report.save_predictions(batches, names, folder)
-        if self.explaining:
-            save_explanations(batches, names, folder, self.forecaster)
-        return written
+        return report.save_predictions(batches, names, folder)
+
+    def explained_layers(self) -> list[str]:
+        if self.forecaster.decoder is None:
+            return super().explained_layers()
+        last = len(self.forecaster.decoder.decoder.layers) - 1
+        return [*super().explained_layers(), f"decoder.decoder.layers.{last}.cross_attention"]
+
+    def explain(
+        self, batch: dict[str, Any], predicted: dict[str, Any], recorded: Recorded, names: Sequence[str]
+    ) -> Iterator[Explanation]:
+        layers, depth = [call for (call,) in recorded.values()], len(self.forecaster.encoder.layers)
+        each = len(layers[0].q) // len(batch["index"])  # sequences of a sample
+        drawing = draw_channels if self.forecaster.tokens.token_steps is None else draw
+        for row, index in enumerate(batch["index"].tolist()):
+            calls = [call.select(slice(row * each, (row + 1) * each)) for call in layers]
+            weights = explain(self.forecaster, calls[:depth], *calls[depth:])
+            weights = {measure: seen.float().cpu() for measure, seen in weights.items()}
+            times = [time.isoformat() for time in batch["past_times"][row]]
+            known = {"channel_names": batch["channel_names"], "times": times}
+            part = "".join(f"_{name}" for name in file_names([batch["names"][row]]))
+            pictures = drawing(batch, row, weights, Path(names[int(index)]).name)
+            yield Explanation(index, part, weights | known, pictures)

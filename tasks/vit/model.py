@@ -138,6 +138,11 @@ class ViT(nn.Module):
         if self.prefix_tokens is not None:
             nn.init.trunc_normal_(self.prefix_tokens, std=0.02)
 
+    @property
+    def num_prefix(self) -> int:
+        """Tokens that stand before the patches: the class token and the registers."""
+        return 0 if self.prefix_tokens is None else len(self.prefix_tokens)
+
     def forward(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch num_classes"]:
         """Gives the logits of each class."""
         return self.head(self.features(image))
@@ -147,9 +152,7 @@ class ViT(nn.Module):
         x = self.dropout(self.embed(image))
         if self.pool == "class":
             return self.encoder(x, num_outputs=1)[:, 0]
-        x = self.encoder(x)
-        num_prefix = 0 if self.prefix_tokens is None else len(self.prefix_tokens)
-        return x[:, num_prefix:].mean(1)
+        return self.encoder(x)[:, self.num_prefix :].mean(1)
 
     def embed(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch length embed_dim"]:
         """Embeds: the class token and the registers first, then the patches row by row, with their positions."""

@@ -1,5 +1,6 @@
 """Trains, tests and applies a `ViT` as an image classifier."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,12 @@ from torchmetrics.classification import (
 )
 from torchvision.transforms import v2
 
+from core.explain import each_sequence
 from tasks.base import ForExport, TaskModule
+from tasks.explanation import Explanation, Recorded
 from tasks.means import Mean
 from tasks.vit import report
+from tasks.vit.explanation import draw, grid_part, patch_weights
 from tasks.vit.model import ViT
 
 
@@ -116,3 +120,18 @@ class ViTModule(TaskModule):
 
     def save_predictions(self, batches: list[dict[str, Any]], names: list[str], folder: Path) -> Path:
         return report.save_predictions(batches, names, self.class_names, folder)
+
+    def explain(
+        self, batch: dict[str, Any], predicted: dict[str, Any], recorded: Recorded, names: Sequence[str]
+    ) -> Iterator[Explanation]:
+        assert isinstance(self.network, ViT)
+        size = (batch["image"].shape[2], batch["image"].shape[3])
+        layers = zip(*map(each_sequence, recorded.values()), strict=True)
+        rows = zip(batch["index"].tolist(), batch["shown"].tolist(), predicted["probabilities"], layers, strict=True)
+        for index, shown, probabilities, calls in rows:
+            weights = {name: each.float().cpu() for name, each in patch_weights(self.network, calls, size).items()}
+            part, (probability, label) = grid_part(self.network, shown, size), probabilities.float().max(0)
+            said: Any = {"label": self.class_names[int(label)], "probability": float(probability)}
+            yield Explanation(
+                index, "", weights | said | {"part": part}, draw(Path(names[int(index)]), weights, part, **said)
+            )

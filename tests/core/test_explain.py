@@ -8,10 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from core import Decoder, Encoder, FullAttention, MultiHeadAttention, Packing
+from core import (
+    Decoder,
+    Encoder,
+    FixedSparseAttention,
+    FullAttention,
+    LinearAttention,
+    LongformerAttention,
+    MultiHeadAttention,
+    Packing,
+    SparseAttention,
+)
 from core.attention import Attention
-from core.explain import attention_weights, record_attention
+from core.explain import AttentionCall, attention_rollout, each_sequence, record_attention
 from core.masks import combine_masks, padding_mask
 from tests.core.helpers import (
     ATTENTIONS,
@@ -33,7 +44,10 @@ X, MEMORY = normal(2, 5, 8), normal(2, 7, 8, seed=2)
 @with_each(ATTENTIONS)
 @given(data=st.data(), head_dim=st.sampled_from([1, 2, 3, 4]), padded=st.booleans(), masked=st.booleans())
 def test_weights_times_values_is_the_fast_path(attention, data, head_dim, padded, masked):
-    """With every mask that the mechanism honours, for numbers of keys that are no multiple of the width of a head."""
+    """With every mask that the mechanism honours, for numbers of keys that are no multiple of the width of a head.
+
+    And their rows, which are asked for backwards, are theirs.
+    """
     key_len = data.draw(st.integers(1, 7))
     is_causal = serves(attention, query_len=2, key_len=2, is_causal=True) and data.draw(st.booleans())
     to_itself = not serves(attention, query_len=2, key_len=3, is_causal=False)
@@ -47,7 +61,10 @@ def test_weights_times_values_is_the_fast_path(attention, data, head_dim, padded
         k = k.masked_fill(masks["key_padding_mask"][:, None, :, None], math.nan)
     if masked and honours_attn_mask(attention):
         masks["attn_mask"] = normal(query_len, key_len) > 0
-    weights = attention_weights(mechanism, q, k, **masks)
+    call = AttentionCall(mechanism, q, k, masks)
+    weights = call.weights()
+    shares = normal(data.draw(st.sampled_from([1, 2])), data.draw(st.integers(0, 9)), query_len, seed=3)
+    assert_same(call.rows(shares), shares[:, None] @ weights)
     assert weights.shape == (2, 3, query_len, key_len)
     assert_same(weights @ v, mechanism(q, k, v, **masks))
     blocked = combine_masks(query_len, key_len, **masks)
@@ -79,8 +96,8 @@ def test_weights_are_those_of_torch():
     _, to_memory = theirs(X, MEMORY, MEMORY, key_padding_mask=MEMORY_PADDING, average_attn_weights=False)
     (weights,) = recorded.values()
     assert len(weights) == 2
-    assert_same(weights[0], to_itself)
-    assert_same(weights[1], to_memory)
+    assert_same(weights[0].weights(), to_itself)
+    assert_same(weights[1].weights(), to_memory)
 
 
 def decode(decoder: nn.Module) -> torch.Tensor:
@@ -95,7 +112,8 @@ def test_a_decoder_shows_where_it_looks(attention, cross_attention):
         decode(decoder)
     kinds = ("attention", "cross_attention")
     assert list(recorded) == [f"layers.{layer}.{kind}" for layer in range(2) for kind in kinds]
-    for name, (weights,) in recorded.items():
+    for name, (call,) in recorded.items():
+        weights = call.weights()
         assert weights.shape == (2, 2, 5, 7 if "cross" in name else 5)
         sums = weights.sum(-1).transpose(1, 2)[~PADDING]  # padding may see nothing but padding
         assert_same(sums, torch.ones_like(sums))
@@ -106,15 +124,15 @@ def test_a_decoder_shows_where_it_looks(attention, cross_attention):
 
 
 @with_each(ATTENTIONS)
-def test_layers_and_heads_can_be_chosen(attention):
+def test_layers_can_be_chosen(attention):
     encoder = nn.Sequential(Encoder(8, 4, 3, attention=attention))
     with record_attention(encoder) as everything:
         encoder(X)
-    with record_attention(encoder, layers=["0.layers.2.attention", "0.layers.0.attention"], heads=[3, 1]) as chosen:
+    with record_attention(encoder, layers=["0.layers.2.attention", "0.layers.0.attention"]) as chosen:
         encoder(X)
     assert list(chosen) == ["0.layers.2.attention", "0.layers.0.attention"]
-    for name, (weights,) in chosen.items():
-        assert torch.equal(weights, everything[name][0][:, [3, 1]])
+    for name, (call,) in chosen.items():
+        assert torch.equal(call.weights(), everything[name][0].weights())
     with record_attention(encoder, layers=[]) as nothing:
         encoder(X)
     assert nothing == {}
@@ -126,16 +144,6 @@ def test_an_unknown_layer_is_named():
         record_attention(Encoder(8, 2, 2), layers=["layers.0.attention", "layers.2.attention"]),
     ):
         pass
-
-
-def test_an_unknown_head_is_named():
-    encoder = Encoder(8, 2, 2)
-    with (
-        pytest.raises(ValueError, match=r"heads=\[1, 2\]: 'layers\.0\.attention' has the heads 0 to 1"),
-        record_attention(encoder, heads=[1, 2]),
-    ):
-        encoder(X)
-    assert not recordings_left(encoder)
 
 
 def recordings_left(model: nn.Module) -> list:
@@ -157,8 +165,10 @@ def test_the_model_computes_what_it_would_compute(attention):
     assert all(map(torch.equal, *results))
     assert [module.training for module in decoder.modules()] == modes
     assert not recordings_left(decoder)
-    for (weights,), name in zip(recorded.values(), recorded, strict=True):
+    for name, (call,) in recorded.items():
+        weights = call.weights()
         assert not weights.requires_grad, name
+        assert not call.rows(torch.eye(call.q.shape[2])[None]).requires_grad, name
         sums = weights.sum(-1).transpose(1, 2)[~PADDING]
         assert_same(sums, torch.ones_like(sums))  # the weights are those without dropout
 
@@ -176,9 +186,11 @@ def test_nothing_stays_behind_after_an_exception():
             return super().forward(q, k, v, **masks)
 
     failing = Failing()
-    with pytest.raises(ValueError, match="only in training"):
-        attention_weights(failing, normal(1, 1, 2, 2), normal(1, 1, 2, 2))
-    assert failing.training
+    call = AttentionCall(failing, normal(1, 1, 2, 2), normal(1, 1, 2, 2), {})
+    for ask in (call.weights, lambda: call.rows(torch.eye(2)[None])):
+        with pytest.raises(ValueError, match="only in training"):
+            ask()
+        assert failing.training
 
 
 @with_each(ATTENTIONS)
@@ -189,9 +201,26 @@ def test_packed_sequences_are_recorded_one_by_one(attention):
         encoder(x, key_padding_mask=padding)
     with record_attention(encoder) as packed:
         encoder(packing.pack(x), packing=packing)
-    for name, weights in packed.items():
-        for one, row, length in zip(weights, (0, 2), (5, 2), strict=True):  # the empty one has none
-            assert_same(one[0], padded[name][0][row, :, :length, :length])
+    for name, calls in packed.items():
+        for call, row, length in zip(each_sequence(calls), (0, 2), (5, 2), strict=True):  # the empty one has none
+            alone = each_sequence(padded[name])[row]
+            assert_same(call.weights(), alone.weights()[:, :, :length, :length])
+            shares = normal(1, 3, length)
+            widened = torch.nn.functional.pad(shares, (0, 5 - length))
+            assert_same(call.rows(shares), alone.rows(widened)[..., :length])
+
+
+@with_each(ATTENTIONS)
+def test_what_was_recorded_in_inference_mode_can_be_asked(attention):
+    """Where Lightning predicts, no tensor may take part in a backward pass."""
+    encoder = Encoder(8, 2, 1, attention=attention)
+    with torch.inference_mode(), record_attention(encoder) as recorded:
+        x = normal(2, 5, 8)
+        encoder(x, key_padding_mask=padding_mask(torch.tensor([5, 2])))
+        (call,) = recorded["layers.0.attention"]
+        shares = normal(1, 3, 5)
+        assert_same(call.rows(shares), shares[:, None] @ call.weights())
+    assert len(recorded["layers.0.attention"]) == 1, "what asks is not recorded"
 
 
 def test_cross_attention_is_recorded_in_cached_decoding():
@@ -204,16 +233,51 @@ def test_cross_attention_is_recorded_in_cached_decoding():
         for step in range(5):
             decoder(X[:, step : step + 1], MEMORY, memory_key_padding_mask=MEMORY_PADDING, cache=cache)
     assert not steps["layers.1.attention"]
-    rows = torch.cat(steps["layers.1.cross_attention"], dim=2)
-    assert_same(rows[0], whole["layers.1.cross_attention"][0][0])
+    rows = torch.cat([call.weights() for call in steps["layers.1.cross_attention"]], dim=2)
+    assert_same(rows[0], whole["layers.1.cross_attention"][0].weights()[0])
 
 
 def test_a_checkpointed_layer_is_recorded_again_in_the_backward_pass():
     encoder = Encoder(8, 2, 2, checkpoint_activations=True)
     with record_attention(encoder) as recorded:
         encoder(X).sum().backward()
-    for weights in recorded.values():
-        assert torch.equal(*weights)
+    for calls in recorded.values():
+        assert torch.equal(*(call.weights() for call in calls))
+
+
+class Largest(TorchDispatchMode):
+    """Finds the most numbers that a tensor has of all that are made."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(each, torch.Tensor):
+                self.most = max(self.most, each.untyped_storage().nbytes() // each.element_size())
+        return made
+
+
+@with_each(
+    [
+        FullAttention,
+        LinearAttention,
+        partial(SparseAttention, stride=32),
+        partial(FixedSparseAttention, stride=32, summary_size=2),
+        partial(LongformerAttention, window_size=32, num_global_tokens=1),
+    ]
+)
+def test_rows_and_rollout_of_long_sequences_take_memory_linear_in_their_length(attention):
+    """Nothing near the 16 million weights of 4,096 tokens is ever made."""
+    encoder, length = Encoder(8, 2, 2, attention=attention), 4096
+    with torch.no_grad(), record_attention(encoder) as recorded:
+        encoder(normal(1, length, 8))
+    calls = [call for (call,) in recorded.values()]
+    reading = torch.full((1, 1, length), 1 / length)
+    with Largest() as found:
+        rolled = attention_rollout(calls, reading)
+    assert_same(rolled.sum(), torch.ones(()), 1e-3)
+    assert length * 4 <= found.most < length**2 / 20
 
 
 def test_a_mechanism_of_ones_own_is_explained_too():
@@ -224,5 +288,6 @@ def test_a_mechanism_of_ones_own_is_explained_too():
     with record_attention(MultiHeadAttention(8, 2, Mean)) as recorded:
         pass
     assert list(recorded) == ["attention"]
-    weights = attention_weights(Mean(), normal(1, 1, 3, 2), normal(1, 1, 3, 2))
-    assert_same(weights, torch.full((1, 1, 3, 3), 1 / 3))
+    call = AttentionCall(Mean(), normal(1, 1, 3, 2), normal(1, 1, 3, 2), {})
+    assert_same(call.weights(), torch.full((1, 1, 3, 3), 1 / 3))
+    assert_same(call.rows(torch.eye(3)[None]), torch.full((1, 1, 3, 3), 1 / 3))

@@ -1,5 +1,6 @@
 import random
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2 as v2
@@ -10,7 +11,8 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from datamodules import MNIST, DataModule, ImageFolder
-from datamodules.pictures import Normalize, fit
+from datamodules.pictures import Normalize, fit, shown_part
+from datamodules.reading import read_size
 
 FACTS = {
     "class_names": ["cat", "dog"],
@@ -164,7 +166,26 @@ def test_prediction_prepares_pictures_as_evaluation_does(animals):
     assert [batch["index"].tolist() for batch in predicted] == [[0, 1, 2], [3, 4, 5], [6, 7]]
     evaluated = torch.cat([batch["image"] for batch in data.val_dataloader()])
     assert torch.equal(torch.cat([batch["image"] for batch in predicted]), evaluated)
-    assert next(iter(data.predict_loader(files, image_size=(12, 16))))["image"].shape == (3, 3, 12, 16)
+    larger = next(iter(data.predict_loader(files, image_size=(12, 16))))
+    assert larger["image"].shape == (3, 3, 12, 16)
+    assert larger["shown"].tolist() == [list(shown_part(read_size(file), (12, 16))) for file in files[:3]]
+
+
+@pytest.mark.parametrize("size", [(60, 100), (100, 60), (37, 41), (12, 12), (5, 90), (90, 5)])
+def test_shown_part_is_what_fitting_keeps(size):
+    """The colour of each corner of what is left is that of its place: red grows to the right, green downwards."""
+    height, width = size
+    rows, columns = torch.meshgrid(torch.linspace(0, 250, height), torch.linspace(0, 250, width), indexing="ij")
+    picture = torch.stack([columns, rows, rows]).round().byte()
+    left, top, right, bottom = shown_part(size, (12, 12))
+    fitted = fit(picture, (12, 12)).float()
+    assert right - left == pytest.approx(min(size), rel=0.05)
+    assert bottom - top == pytest.approx(min(size), rel=0.05)
+    for axis, (first, last), side in [(0, (left, right), width), (1, (top, bottom), height)]:
+        middles = np.linspace(first, last, 12, endpoint=False) + (last - first) / 24 - 0.5
+        expected = (250 * middles / (side - 1)).clip(0, 250)
+        found = fitted[axis].mean(axis)
+        np.testing.assert_allclose(found[1:-1], expected[1:-1], atol=0.6 * 250 / side + 2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

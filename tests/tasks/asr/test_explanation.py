@@ -1,7 +1,6 @@
 """Where the network looked for each token: the weights by hand, and the pictures of the real command line."""
 
 import io
-import json
 import warnings
 from functools import partial
 from types import SimpleNamespace
@@ -14,14 +13,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from core import Decoder, Encoder, FullAttention, LinearAttention
+from core.explain import each_sequence
 from tasks.asr.__main__ import main
-from tasks.asr.alignment import Word
-from tasks.asr.explanation import POSTERIORS, Explanation, cross_attention, ctc_posteriors, draw, explain
+from tasks.asr.alignment import Word, split_words
+from tasks.asr.decoding.base import Decoding, Hypothesis
+from tasks.asr.explanation import Listening, cross_attention, ctc_posteriors, draw, word_frames
 from tasks.asr.features import LogMel
 from tasks.asr.joining import Window
 from tasks.asr.model import ASR
+from tasks.asr.module import ASRModule
 from tasks.asr.tokens import TokenEmbedding
+from tests.core.helpers import ATTENTIONS, assert_same, with_each
 from tests.tasks.asr.helpers import LENGTHS, RATE, VOCABULARY, WIDTH, asr, speech
+from tests.tasks.explaining import explained, last_layer, rollout
 
 BLANK = len(VOCABULARY)
 TEXTS = [[0, 1, 1, 3, 2], [2], [], [], [3, 0]]
@@ -74,19 +78,68 @@ def test_nothing_recognised_asks_nothing():
         cross_attention(asr(0.0), encoded, [[], []])
 
 
-def test_without_a_decoder_it_is_what_ctc_says_and_says_so():
-    model = asr(0.0).eval()
+class Given(Decoding):
+    """Recognises `TEXTS`, whatever is said."""
+
+    def __call__(self, model, encoded):
+        return [Hypothesis(text, 0.0) for text in TEXTS]
+
+
+@with_each(ATTENTIONS)
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_tokens_and_words_are_explained(attention, weight):
+    """By CTC alone, by both heads, by the decoder alone: of what the encoder's frames of each word saw."""
+    facts = {"vocabulary": VOCABULARY, "sample_rate": RATE}
+    module = ASRModule(asr(weight, attention=attention), facts=facts, decoding=Given())
     audio, samples = speech(*LENGTHS)
-    encoded = model.encode(audio, samples)
+    batch = {"audio": audio, "audio_lengths": samples, "index": torch.arange(5), "failed": []}
+    batch["start"] = torch.arange(5) * 100.0
+    explanations, recorded = explained(module, batch, [f"{number}.wav" for number in range(5)])
+    encoded = module.asr.encode(audio, samples)
+    assert [each.part for each in explanations[:2]] == ["_00000.000s", "_00100.000s"]
+    spoken = "cross_attention" if weight else "posteriors"
+    heard = cross_attention(module.asr, encoded, TEXTS) if weight else ctc_posteriors(module.asr, encoded, TEXTS)
+    for explanation, rows in zip(explanations, heard, strict=True):
+        torch.testing.assert_close(explanation.weights[spoken], rows)
+    assert explanations[0].weights["pieces"].tolist() == ["a", "b", "b", " ", "c"]
+    assert explanations[0].weights["words"].tolist() == ["abb", "c"]
+    with_frames = [0, 1, 3, 4]
+    sequences = {name: each_sequence(calls) for name, calls in recorded.items()}
+    predicted = module.predict_step(batch, 0)
+    for number in (0, 1, 4):
+        calls = [each[with_frames.index(number)] for each in sequences.values()]
+        frames = calls[0].q.shape[2]
+        reading = word_frames(predicted["windows"][number], frames, module.asr.frame_seconds)
+        if weight == 1:  # nothing but the decoder says where the words are
+            reading = torch.stack([heard[number][indices].mean(0) for _, indices in split_words(pieces(number))])
+        for name, matrix in {"last_layer": last_layer(calls)[0], "rollout": rollout(calls)[0]}.items():
+            assert_same(explanations[number].weights[name], reading @ matrix)
+    for number in (2, 3):
+        assert "rollout" not in explanations[number].weights, "nothing was said"
+
+
+def pieces(number):
+    return [VOCABULARY[token] for token in TEXTS[number]]
+
+
+def test_a_words_frames_are_those_that_it_reaches_into():
+    """Frames of 0.1 s; a word's own rounding error reaches into none."""
+    times = [(0.0, 0.1), (0.05, 0.25), (0.2, 0.30000001), (0.39, 0.39), (0.4, 0.9), (0.7, 0.7)]
+    window = Window(5.0, 5.5, [Word("w", 5 + start, 5 + end, 1.0) for start, end in times])
+    shares = word_frames(window, 5, 0.1)
+    expected = [[0], [0, 1, 2], [2], [3], [4], [4]]
+    assert [row.nonzero().flatten().tolist() for row in shares] == expected
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+
+
+def test_without_a_decoder_it_is_what_ctc_says():
+    model = asr(0.0).eval()
+    encoded = model.encode(*speech(*LENGTHS))
     probs = model.ctc_log_probs(encoded).exp()
     for number, heard in enumerate(ctc_posteriors(model, encoded, TEXTS)):
         assert heard.shape == (len(TEXTS[number]), int(encoded.lengths[number]))
         for row, token in enumerate(TEXTS[number]):
             assert heard[row].tolist() == probs[number, : heard.shape[1], token].tolist()
-    explained = explain(model, audio, samples, encoded, TEXTS, VOCABULARY)
-    assert {each.measure for each in explained} == {POSTERIORS}
-    assert explained[0].pieces == ["a", "b", "b", " ", "c"]
-    assert [len(each.features) for each in explained] == [51, 17, 0, 1, 30]
 
 
 def test_band_frequencies_are_those_of_pure_tones():
@@ -98,13 +151,18 @@ def test_band_frequencies_are_those_of_pure_tones():
         assert int(power.argmax()) == band
 
 
-def picture(weights, words=(), pieces=None, start=0.0, seconds=2.0):
-    """The pixels of what is drawn of black features."""
-    frames = weights.shape[1]
+def listening(weights, pieces=None):
+    """Weights of tokens, and no words; black features."""
     pieces = list("abcdefgh"[: len(weights)]) if pieces is None else pieces
-    explained = Explanation(pieces, weights, "weights", torch.zeros(4 * frames, 20))
+    return Listening(pieces, [], {"posteriors": weights}, torch.zeros(4 * weights.shape[1], 20))
+
+
+def picture(weights, words=(), pieces=None, start=0.0, seconds=2.0):
+    """The pixels of what is drawn of them."""
     window = Window(start, start + seconds, list(words))
-    drawn = draw(explained, window, "x.wav", features=LogMel(RATE, num_mels=20), frame_seconds=0.04)
+    ((_, drawn),) = draw(
+        listening(weights, pieces), window, "x.wav", features=LogMel(RATE, num_mels=20), frame_seconds=0.04
+    )
     return np.array(Image.open(io.BytesIO(drawn)).convert("RGB")).astype(int)
 
 
@@ -124,19 +182,22 @@ def test_the_heat_is_where_the_weight_is():
 
 
 def test_labels_and_seconds_name_the_weights(monkeypatch):
+    """Tokens below the spectrogram, words below the tokens, on one axis of seconds."""
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
-    explained = Explanation(list("abc"), torch.rand(3, 50), "weights", torch.zeros(200, 20))
+    weights = {"cross_attention": torch.rand(3, 50), "last_layer": torch.rand(2, 50), "rollout": torch.rand(2, 50)}
+    explained = Listening(list("abc"), ["one", "two"], weights, torch.zeros(200, 20))
     window = Window(26.0, 28.0, [])
-    draw(explained, window, "x", features=LogMel(RATE, num_mels=20), frame_seconds=0.04)
+    list(draw(explained, window, "x", features=LogMel(RATE, num_mels=20), frame_seconds=0.04))
     drawn[0].canvas.draw()
-    below = drawn[0].axes[1]
-    for row, label in enumerate(below.get_yticklabels()):
-        assert label.get_text() == "abc"[row]
-        for frame in (0, 20, 49):
-            x, y = below.transData.transform((26.02 + 0.04 * frame, label.get_position()[1]))
-            shown = below.images[0].get_cursor_data(SimpleNamespace(x=x, y=y))
-            assert shown == pytest.approx(float(explained.weights[row, frame]))
+    for axes, measure in zip(drawn[0].axes[1:4], weights, strict=True):
+        labels = "abc" if measure == "cross_attention" else ["one", "two"]
+        for row, label in enumerate(axes.get_yticklabels()):
+            assert label.get_text() == labels[row]
+            for frame in (0, 20, 49):
+                x, y = axes.transData.transform((26.02 + 0.04 * frame, label.get_position()[1]))
+                shown = axes.images[0].get_cursor_data(SimpleNamespace(x=x, y=y))
+                assert shown == pytest.approx(float(weights[measure][row, frame]))
 
 
 def test_only_aligned_words_are_marked():
@@ -170,31 +231,26 @@ def recording(tmp_path, sentences):
     return path
 
 
-def test_predict_draws_each_window_of_each_file(asr_trained, recording, tmp_path):
+def test_explain_draws_each_window_of_each_file(asr_trained, recording, tmp_path):
     windows = ["--data.window_seconds=1.5", "--data.overlap_seconds=0.5"]
-    ckpt, texts = asr_trained / "checkpoints/best.ckpt", []
-    for value in ("false", "true"):
-        out = tmp_path / value
-        arguments = [f"--ckpt_path={ckpt}", f"--input={recording}", f"--output={out}", f"--explain={value}"]
-        assert main(["predict", *arguments, *windows, "--training.decoding=CTCGreedy"]) == 0
-        texts.append(json.loads((out / "long.json").read_text()))
-    assert texts[0] == texts[1]
-    assert not (tmp_path / "false/attention").exists()
-    starts = ["00000.000", "00001.000"]
-    written = {path.name for path in (tmp_path / "true/attention").iterdir()}
-    assert written == {f"long_{start}s{suffix}" for start in starts for suffix in (".png", ".npz")}
+    arguments = [f"--ckpt_path={asr_trained / 'checkpoints/best.ckpt'}", f"--input={recording}"]
+    last = [f"--output={tmp_path / 'out'}", *windows, "--training.decoding=CTCGreedy"]
+    assert main(["explain", *arguments, *last]) == 0
+    folder, starts = tmp_path / "out/attention", ["00000.000", "00001.000"]
+    written = {f"long_{start}s{suffix}" for start in starts for suffix in (".png", ".npz")}
+    assert written == {path.name for path in folder.iterdir()}
     for start in starts:
-        assert Image.open(tmp_path / f"true/attention/long_{start}s.png").size[0] > 500
-        with np.load(tmp_path / f"true/attention/long_{start}s.npz") as saved:
-            assert len(saved["pieces"]) == len(saved["weights"]) > 0
-            assert saved["weights"].shape[1] * float(saved["frame_seconds"]) == pytest.approx(1.5, abs=0.04)
-            np.testing.assert_allclose(saved["weights"].sum(1), 1.0, rtol=1e-4)
+        assert Image.open(folder / f"long_{start}s.png").size[0] > 500
+        with np.load(folder / f"long_{start}s.npz") as saved:
+            assert len(saved["pieces"]) == len(saved["cross_attention"]) > 0
+            assert saved["cross_attention"].shape[1] * float(saved["frame_seconds"]) == pytest.approx(1.5, abs=0.04)
+            np.testing.assert_allclose(saved["cross_attention"].sum(1), 1.0, rtol=1e-4)
             assert float(saved["start"]) == float(start)
-            assert "the decoder's last" in str(saved["measure"])
-
-
-def test_earlier_pictures_stay(asr_trained, recording, tmp_path):
-    for _ in range(2):
-        arguments = [f"--input={recording}", f"--output={tmp_path / 'out'}", "--explain=true"]
-        assert main(["predict", f"--ckpt_path={asr_trained / 'checkpoints/best.ckpt'}", *arguments]) == 0
-    assert len(list((tmp_path / "out/attention").glob("*.png"))) == 2
+            assert (
+                saved["last_layer"].shape
+                == saved["rollout"].shape
+                == (
+                    len(saved["words"]),
+                    saved["cross_attention"].shape[1],
+                )
+            )

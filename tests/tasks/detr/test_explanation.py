@@ -1,126 +1,133 @@
+"""Where a network looked for each box: the weights by hand, and where the heat is drawn."""
+
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tasks.detr.explanation import centre_cells, draw_attention
-from tests.tasks.detr.conftest import CLASS_NAMES, found
+from core.explain import each_sequence
+from tasks.detr.explanation import MOST_BOXES, centre_cells, draw, real_cells, shown_boxes
+from tasks.detr.module import DETRModule
+from tasks.pictures import GAP, SIDE, TEXT
+from tests.core.helpers import ATTENTIONS, assert_same, with_each
+from tests.tasks.detr.conftest import CATEGORY_IDS, CLASS_NAMES, found
+from tests.tasks.detr.helpers import KINDS, detr, padded
+from tests.tasks.explaining import explained, last_layer, rollout
 
 DETECTIONS = found((10, 5, 40, 35, 0.6, 0), (20.25, 10, 80, 60, 0.9, 2), (1, 2, 3, 4, 0.1, 1))
 
 
-def maps(count=3, heads=2, rows=4, columns=5):
-    generator = torch.Generator().manual_seed(count)
-    weights = torch.rand(count, heads, rows * columns, generator=generator)
-    return (weights / weights.sum(-1, keepdim=True)).reshape(count, heads, rows, columns)
+def explain(kind, sizes, attention=None):
+    """A module's explanations of pictures of these heights and widths, four pixels of a file for each of theirs."""
+    network = detr(kind, **({"attention": attention} if attention else {}))
+    module = DETRModule(network, facts={"class_names": CLASS_NAMES, "category_ids": CATEGORY_IDS}, min_score=0.0)
+    image, padding = padded(*sizes)
+    batch = {"image": image, "padding_mask": padding, "index": torch.arange(len(sizes)), "failed": []}
+    batch["original_size"] = 4 * torch.tensor(sizes)
+    explanations, recorded = explained(module, batch, [f"{number}.png" for number in range(len(sizes))])
+    return module, batch, explanations, recorded
 
 
-def draw(picture, folder, detections=DETECTIONS, name="1", cross=None, encoder=None, **options):
-    cross = maps() if cross is None else cross
-    encoder = maps() if encoder is None else encoder
-    return draw_attention(
-        picture,
-        detections,
-        folder,
-        name,
-        cross_attention=cross,
-        encoder_attention=encoder,
-        class_names=CLASS_NAMES,
-        **options,
-    )
+@with_each(ATTENTIONS)
+@pytest.mark.parametrize("sizes", [[(24, 40), (24, 40)], [(24, 40), (40, 16)]], ids=["alike", "padded"])
+def test_weights_are_those_of_the_boxs_query_and_of_its_middle(attention, sizes):
+    module, batch, explanations, recorded = explain("proposals", sizes, attention)
+    predicted = module.predict_step(batch, 0)
+    for number, explanation in enumerate(explanations):
+        grid = tuple(side // 4 for side in sizes[number])
+        *encoder, decoder = (each_sequence(calls)[number] for calls in recorded.values())
+        boxes = shown_boxes(predicted["detections"][number])
+        cells = centre_cells(boxes["boxes"], batch["original_size"][number], grid)
+        real = predicted["real_cells"][number].flatten()
+        seen = decoder.weights().mean(1)[0, boxes["queries"]][:, real]
+        expected = {"cross_attention": seen, "last_layer": last_layer(encoder)[0, cells]}
+        expected["rollout"] = seen @ rollout(encoder)[0]
+        for name, rows in expected.items():
+            found = explanation.weights[name]
+            assert found.shape == (len(cells), *grid)
+            assert_same(found.flatten(1), rows)
+        assert torch.equal(explanation.weights["boxes"], boxes["boxes"])
+        assert_same(explanation.weights["cross_attention"].sum((1, 2)), torch.ones(len(cells)))
 
 
-def pixels(path):
-    return np.array(Image.open(path).convert("RGB")).astype(int)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_query_is_explained(kind):
+    *_, explanations, _ = explain(kind, [(24, 40)])
+    assert explanations[0].weights["cross_attention"].std() > 1e-4
 
 
-def test_a_png_for_each_box_and_the_weights_beside(pictures, tmp_path):
-    cross, encoder = maps(), maps().flip(-1)
-    written = draw(pictures[0], tmp_path, name="a/1", cross=cross, encoder=encoder, picture_share=(0.75, 1.0))
-    assert written == [tmp_path / f"attention/a/1_0{number}.png" for number in (1, 2, 3)]
-    first, second = (pixels(path) for path in written[:2])
-    assert first.shape == second.shape
-    assert (first != second).any()
-    with np.load(tmp_path / "attention/a/1.npz") as saved:
-        np.testing.assert_array_equal(saved["cross_attention"], cross[[1, 0, 2]].numpy())
-        np.testing.assert_array_equal(saved["encoder_attention"], encoder[[1, 0, 2]].numpy())
-        np.testing.assert_allclose(saved["scores"], [0.9, 0.6, 0.1])
-        np.testing.assert_array_equal(saved["labels"], [2, 0, 1])
-        np.testing.assert_array_equal(saved["boxes"], DETECTIONS["boxes"][[1, 0, 2]].numpy())
-        np.testing.assert_array_equal(saved["picture_share"], [0.75, 1.0])
+def test_sure_boxes_are_shown_and_the_surest_always():
+    assert shown_boxes(DETECTIONS)["scores"].tolist() == pytest.approx([0.9, 0.6])
+    unsure = {**DETECTIONS, "scores": torch.tensor([0.2, 0.3, 0.1])}
+    assert shown_boxes(unsure)["labels"].tolist() == [2]
+    many = found(*[(0, 0, 1, 1, 0.6 + number / 100, 0) for number in range(20)])
+    assert shown_boxes(many)["scores"].tolist() == pytest.approx([0.79 - number / 100 for number in range(MOST_BOXES)])
+    assert len(shown_boxes(found())["scores"]) == 0
 
 
-def test_no_more_boxes_than_wanted_the_surest_first(pictures, tmp_path):
-    assert len(draw(pictures[0], tmp_path, limit=2)) == 2
-    with np.load(tmp_path / "attention/1.npz") as saved:
-        np.testing.assert_allclose(saved["scores"], [0.9, 0.6])
+def test_a_picture_has_its_upper_left_cells():
+    padding = torch.ones(2, 3, 4, dtype=torch.bool)
+    padding[0, :2, :4] = padding[1, :3, :1] = False
+    first, second = real_cells(padding.flatten(1), (3, 4), 2)
+    assert first.nonzero().tolist() == [[row, column] for row in range(2) for column in range(4)]
+    assert second.sum() == 3
+    assert all(each.all() for each in real_cells(None, (3, 4), 2))
 
 
-def heat(tmp_path, *cells):
-    """The PNG, less its box panel, of a black picture with weights in some cells of a map that is half padding."""
+def panels(tmp_path, cells):
+    """The panels of the first box over a black picture of 80 x 60: pixels of the box and of each measure."""
     Image.new("RGB", (80, 60)).save(tmp_path / "black.png")
-    weights = torch.zeros(1, 2, 6, 8)
-    for row, column, weight in cells:
-        weights[:, :, row, column] = weight
-    options = {"cross": weights, "encoder": torch.zeros(1, 2, 6, 8), "picture_share": (0.5, 0.5)}
-    (path,) = draw(tmp_path / "black.png", tmp_path, found((30, 20, 50, 40, 0.8, 0)), **options)
-    picture = pixels(path)
-    return picture[:, picture.shape[1] // 3 :].sum(-1)
+    weights = {name: torch.full((1, 3, 4), 1e-3) for name in ("cross_attention", "last_layer", "rollout")}
+    for name, *cell in cells:
+        weights[name][0][tuple(cell)] = 1.0
+    ((_, drawn),) = draw(tmp_path / "black.png", found((30, 20, 50, 40, 0.8, 0)), weights, CLASS_NAMES)
+    pixels = np.array(Image.open(io.BytesIO(drawn)).convert("RGB")).astype(int).sum(-1)
+    bottom = pixels.shape[0] - GAP - 2 * TEXT
+    top = bottom - round(SIDE * 60 / 80)
+    return [pixels[top:bottom, left : left + SIDE] for left in range(GAP, GAP + 4 * (SIDE + GAP), SIDE + GAP)]
 
 
-def test_the_heat_is_where_the_weight_is(tmp_path):
-    upper_left, lower_right = (heat(tmp_path, (*cell, 1.0)) for cell in [(0, 0), (2, 3)])
-    first, second = (np.argwhere(spot > 100).mean(0) for spot in (upper_left - lower_right, lower_right - upper_left))
-    assert (first + 60 < second).all()
-    half = upper_left.shape[1] // 2
-    assert (upper_left == lower_right)[:, half:].all(), "the encoder's panel stays as it is"
+@pytest.mark.parametrize("name", ["cross_attention", "last_layer", "rollout"])
+def test_the_heat_is_where_the_weight_is(tmp_path, name):
+    """A cell of 3 x 4 has 20 x 20 of 80 x 60 pixels; the other panels stay as they are."""
+    one, other = (panels(tmp_path, [(name, *cell)]) for cell in [(0, 0), (2, 3)])
+    changed = [bool((first != second).any()) for first, second in zip(one, other, strict=True)]
+    assert changed == [False, *(name == each for each in ("cross_attention", "last_layer", "rollout"))]
+    position = changed.index(True)
+    scale = SIDE / 80
+    for bright, corner in [(one[position] - other[position], (0, 0)), (other[position] - one[position], (40, 60))]:
+        rows, columns = np.nonzero(bright > 100)
+        assert rows.min() == pytest.approx(corner[0] * scale, abs=2)
+        assert rows.max() == pytest.approx((corner[0] + 20) * scale, abs=2)
+        assert columns.min() == pytest.approx(corner[1] * scale, abs=2)
+        assert columns.max() == pytest.approx((corner[1] + 20) * scale, abs=2)
 
 
-def test_padding_is_neither_seen_nor_sets_the_scale(tmp_path):
-    plain = heat(tmp_path, (1, 1, 1.0))
-    padded = heat(tmp_path, (1, 1, 1.0), (5, 7, 9.0), (0, 4, 9.0), (3, 0, 9.0))
-    assert (plain == padded).all()
-    assert (plain != heat(tmp_path, (1, 1, 1.0), (0, 3, 9.0))).any()
-
-
-def test_nothing_found_writes_nothing(pictures, tmp_path):
-    assert draw(pictures[0], tmp_path, found(), cross=maps(0), encoder=maps(0)) == []
-    assert not (tmp_path / "attention").exists()
-
-
-def test_earlier_files_stay(pictures, tmp_path):
-    for _ in range(2):
-        draw(pictures[0], tmp_path, limit=1)
-    assert len(list((tmp_path / "attention").glob("1_01*.png"))) == 2
-    assert len(list((tmp_path / "attention").glob("1*.npz"))) == 2
+def test_a_row_a_box(pictures):
+    weights = {name: torch.rand(3, 4, 5) for name in ("cross_attention", "last_layer", "rollout")}
+    heights = []
+    for count in (1, 3):
+        some, its = ({name: each[:count] for name, each in every.items()} for every in (DETECTIONS, weights))
+        ((_, drawn),) = draw(Path(pictures[0]), some, its, CLASS_NAMES)
+        heights.append(Image.open(io.BytesIO(drawn)).size[1])
+    assert heights[1] > 2 * heights[0]
+    assert list(draw(Path(pictures[0]), found(), {name: each[:0] for name, each in weights.items()}, CLASS_NAMES)) == []
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1)])
 def test_pictures_of_any_shape(tmp_path, height, width):
     Image.new("L", (width, height), 80).save(tmp_path / "line.png")
     detections = found((0, 0, width, height, 0.9, 1))
-    (path,) = draw(tmp_path / "line.png", tmp_path, detections, cross=maps(1), encoder=maps(1))
-    assert Image.open(path).size[1] < 3000
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"limit": 0}, "limit=0 must be at least 1"),
-        ({"picture_share": (0.0, 1.0)}, "picture_share="),
-        ({"picture_share": (1.0, 1.5)}, "picture_share="),
-        ({"cross": maps(2)}, "cross_attention of 2 boxes and encoder_attention of 3, but there are 3 detections"),
-    ],
-)
-def test_bad_arguments(pictures, tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
-        draw(pictures[0], tmp_path, **options)
-    assert not (tmp_path / "attention").exists()
+    weights = {name: torch.rand(1, 4, 5) for name in ("cross_attention", "last_layer", "rollout")}
+    ((_, drawn),) = draw(tmp_path / "line.png", detections, weights, CLASS_NAMES)
+    assert max(Image.open(io.BytesIO(drawn)).size) < 3000
 
 
 def test_cells_by_hand():
     boxes = torch.tensor([[0.0, 0, 10, 10], [90, 40, 100, 50], [45, 20, 55, 30], [100, 50, 100, 50]])
-    assert centre_cells(boxes, (50, 100), (4, 8), (0.5, 1.0)).tolist() == [0, 15, 12, 15]
     assert centre_cells(boxes, torch.tensor([50, 100]), (4, 8)).tolist() == [0, 31, 20, 31]
     assert centre_cells(boxes[:0], (50, 100), (4, 8)).tolist() == []
 
@@ -130,10 +137,10 @@ def test_a_centre_cell_holds_the_centre():
     generator = torch.Generator().manual_seed(0)
     corners = torch.rand(200, 2, 2, generator=generator).sort(dim=1).values * torch.tensor([640.0, 480.0])
     boxes = corners.flatten(1)
-    (rows, columns), share = (13, 20), (0.8, 0.9)
-    cells = centre_cells(boxes, (480, 640), (rows, columns), share)
+    rows, columns = 13, 20
+    cells = centre_cells(boxes, (480, 640), (rows, columns))
     row, column = cells // columns, cells % columns
     x, y = corners.mean(1).unbind(1)
-    side_x, side_y = 640 / share[1] / columns, 480 / share[0] / rows
+    side_x, side_y = 640 / columns, 480 / rows
     assert ((column * side_x <= x + 1e-3) & (x - 1e-3 <= (column + 1) * side_x)).all()
     assert ((row * side_y <= y + 1e-3) & (y - 1e-3 <= (row + 1) * side_y)).all()

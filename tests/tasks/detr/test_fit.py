@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tasks.detr.__main__ import main as detr
@@ -34,7 +35,7 @@ def test_a_checkpoint_is_all_that_is_needed(detr_trained, scenes, name, tmp_path
     assert not [metric for metric in metrics if "large" in metric]
 
 
-def test_predict_writes_boxes_drawings_and_where_it_looked(detr_trained, scenes, tmp_path, capsys, monkeypatch):
+def test_explain_writes_boxes_drawings_and_where_it_looked(detr_trained, scenes, tmp_path, capsys, monkeypatch):
     """Without any data set: from the checkpoint alone."""
     monkeypatch.setenv("ONECORE_DATA", str(tmp_path / "nowhere"))
     pictures = sorted((scenes / "digit_scenes/test").glob("*.png"))[:2]
@@ -45,33 +46,19 @@ def test_predict_writes_boxes_drawings_and_where_it_looked(detr_trained, scenes,
     output = tmp_path / "out"
     checkpoint = detr_trained / "checkpoints/best.ckpt"
     arguments = [f"--ckpt_path={checkpoint}", f"--input={folder}", f"--output={output}", "--training.min_score=0"]
-    code, out, err = command(["predict", *arguments, "--explain=true"], capsys)
+    code, out, err = command(["explain", *arguments], capsys)
     assert code == 0, err
-    assert out.strip().splitlines()[-1] == f"predictions: {output / 'predictions.json'}"
+    assert out.strip().splitlines()[-1] == f"explain: {output / 'attention'}"
     records = json.loads((output / "predictions.json").read_text())
     assert {record["file_name"] for record in records} == {str(folder / picture.name) for picture in pictures}
     assert {record["category_name"] for record in records} <= {str(digit) for digit in range(10)}
     for picture in pictures:
         assert (output / "drawings" / picture.name).is_file()
-        assert (output / "attention" / f"{picture.stem}_01.png").is_file()
-
-
-def test_explained_boxes_are_the_same_and_their_weights_sum_to_one(detr_trained, scenes, tmp_path, capsys):
-    import numpy as np
-
-    picture = sorted((scenes / "digit_scenes/test").glob("*.png"))[0]
-    checkpoint = detr_trained / "checkpoints/best.ckpt"
-    found = []
-    for explain in ("false", "true"):
-        output = tmp_path / explain
-        arguments = [f"--ckpt_path={checkpoint}", f"--input={picture}", f"--output={output}", "--training.min_score=0"]
-        assert command(["predict", *arguments, f"--explain={explain}"], capsys)[0] == 0
-        found.append((output / "predictions.json").read_text())
-    assert found[0] == found[1]
-    with np.load(tmp_path / "true/attention" / f"{picture.stem}.npz") as arrays:
-        for name in ("cross_attention", "encoder_attention"):
-            assert arrays[name].shape[2:] == (16, 16)  # of 128 pixels, after three stages
-            np.testing.assert_allclose(arrays[name].sum((2, 3)), 1.0, rtol=1e-4)
+        assert (output / "attention" / picture.name).is_file()
+        with np.load(output / "attention" / f"{picture.stem}.npz") as arrays:
+            for name in ("cross_attention", "last_layer", "rollout"):
+                assert arrays[name].shape[1:] == (16, 16)  # of 128 pixels, after three stages
+                np.testing.assert_allclose(arrays[name].sum((1, 2)), 1.0, rtol=1e-4)
 
 
 def test_check_data_reports(scenes, capsys, monkeypatch):

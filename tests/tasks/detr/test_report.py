@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tasks.detr.drawing import class_colours, draw_boxes, read_picture
+from tasks.detr.drawing import class_colours, draw_boxes
 from tasks.detr.report import save_predictions
 from tasks.errors import TaskError
+from tasks.pictures import read_picture
 from tests.tasks.detr.conftest import CATEGORY_IDS, CLASS_NAMES, found
 
 FIRST = found((10, 5, 40, 35, 0.6, 0), (20.25, 10, 80, 60, 0.9, 2), (1, 2, 3, 4, 0.1, 1))

@@ -61,14 +61,14 @@ def test_the_figures_are_the_same_for_any_batch_size(forecast_trained, tmp_path)
         assert other == pytest.approx(found[0], rel=1e-4)
 
 
-def test_predict_needs_the_checkpoint_and_a_file_alone(forecast_trained, tmp_path, monkeypatch):
+def test_explain_needs_the_checkpoint_and_a_file_alone(forecast_trained, tmp_path, monkeypatch):
     monkeypatch.setenv("ONECORE_DATA", str(tmp_path / "nothing"))
     demand = ElectricityDemand()._read()
     values = demand.values[:, 0]
     pd.DataFrame({"time": demand.times(0, 0, len(values)), "demand": values}).to_csv(tmp_path / "mine.csv", index=False)
     ckpt = forecast_trained / "checkpoints/best.ckpt"
-    args = ["predict", "--ckpt_path", ckpt, "--input", tmp_path / "mine.csv", "--output", tmp_path / "out"]
-    assert run(*args, "--explain=true") == 0
+    args = ["explain", "--ckpt_path", ckpt, "--input", tmp_path / "mine.csv", "--output", tmp_path / "out"]
+    assert run(*args) == 0
     forecast = pd.read_csv(tmp_path / "out/mine.csv")
     assert forecast.columns.tolist() == ["timestamp", "channel", "forecast", *(f"q0.{level}" for level in range(1, 10))]
     times = pd.to_datetime(forecast["timestamp"])
@@ -134,8 +134,8 @@ def test_every_form_is_a_flag(form, table, tmp_path):
     args = [*SMALL_FORECAST, "--data=SeriesFile", f"--data.file={tmp_path / 'mine.csv'}", *sizes, *form]
     folder = run_once(main, args, tmp_path / "runs")
     ckpt = folder / "checkpoints/best.ckpt"
-    args = ["--ckpt_path", ckpt, "--input", tmp_path / "mine.csv", "--output", tmp_path / "out", "--explain=true"]
-    assert run("predict", *args) == 0
+    args = ["--ckpt_path", ckpt, "--input", tmp_path / "mine.csv", "--output", tmp_path / "out"]
+    assert run("explain", *args) == 0
     assert len(pd.read_csv(tmp_path / "out/mine.csv")) == 24
 
 
