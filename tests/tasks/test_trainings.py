@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.benchmark.progress import Progress, format_left, seconds_left
-from tasks.benchmark.report import make_console
-from tasks.benchmark.trainings import DONE, FAILED, Finished, Training, run_trainings
+from tasks.progress import Progress, format_left, seconds_left
+from tasks.tables import make_console
+from tasks.trainings import DONE, FAILED, Finished, Training, run_trainings
 
 
 class Recorder(Progress):
@@ -57,7 +57,7 @@ print(f"run: {run}")
     )
     # The real tasks come first on the path of a child, and have no such module; so the stand-in is a task of its own.
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
-    monkeypatch.setattr("tasks.benchmark.trainings._module", lambda task: task)
+    monkeypatch.setattr("tasks.trainings._module", lambda task: task)
     return tmp_path / "trainings"
 
 
@@ -137,15 +137,15 @@ def test_killed_with_its_children_and_gone_on_with(quick_task: Path, tmp_path: P
     script = tmp_path / "script.py"
     script.write_text(
         f"""
-import pathlib, tasks.benchmark.trainings as t
-from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import make_console
+import pathlib, tasks.trainings as t
+from tasks.progress import Progress
+from tasks.tables import make_console
 t._module = lambda task: task
 trainings = [t.Training("quick", "stand_in", (), 0), t.Training("slow", "stand_in", ("--sleep=60",), 0)]
 t.run_trainings(trainings, pathlib.Path({str(quick_task)!r}), progress=Progress(make_console(), {{}}), jobs=2)
 """
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ["PYTHONPATH"]])}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

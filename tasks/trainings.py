@@ -1,6 +1,6 @@
 """Trainings of the tasks' own command line, several at a time, each in a process of its own.
 
-What is finished is on record in its folder and is not trained again: a benchmark that was killed goes on where it was.
+What is finished is on record in its folder and is not trained again: work that was killed goes on where it was.
 """
 
 import json
@@ -18,17 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import commit, computer
+from tasks.machine import commit, computer
+from tasks.progress import Progress
 from tasks.run import write_whole
 
 DONE, FAILED = "done", "failed"
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[1]
 _FOLLOW = (
     "import ctypes, runpy, sys; getattr(ctypes.CDLL(None), 'prctl', lambda *_: 0)(1, 9); "
     "del sys.argv[0]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 )
-"""Runs a module as `python -m` does, in a process that Linux kills when the benchmark is killed (PR_SET_PDEATHSIG)."""
+"""Runs a module as `python -m` does, in a process that Linux kills when its parent is killed (PR_SET_PDEATHSIG)."""
 _QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false")
 
 
@@ -69,7 +69,7 @@ class Finished:
         seconds: Wall time of its process.
         cpu_seconds: Processor time of its process.
         command: What was run.
-        run: Its run's folder, relative to the benchmark's.
+        run: Its run's folder, relative to that of all trainings.
         commit: Of the code that ran.
         machine: That it ran on: a run can be gone on with on another.
     """
@@ -164,7 +164,7 @@ class _Children:
             with self._lock:
                 if self.ended:
                     return -signal.SIGTERM, 0.0
-                # A session of its own: Ctrl-C at the terminal reaches the benchmark, which ends them all.
+                # A session of its own: Ctrl-C at the terminal reaches this process, which ends them all.
                 process = subprocess.Popen(
                     command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
                 )

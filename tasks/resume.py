@@ -1,4 +1,4 @@
-"""The options of a benchmark that can be gone on with, kept in its run's folder."""
+"""The options of long work that can be gone on with, kept in its run's folder."""
 
 import json
 from collections.abc import Sequence
@@ -31,14 +31,22 @@ class Begun(NamedTuple, Generic[Options]):
 
 
 def begin(
-    name: str, plan: Options, command: Sequence[str], *, output: Path, resume: Path | None, console: Console
+    name: str,
+    plan: Options,
+    command: Sequence[str],
+    *,
+    program: str,
+    output: Path,
+    resume: Path | None,
+    console: Console,
 ) -> Begun[Options]:
     """Makes a run's folder with its options, or finds that of an earlier one; says how to go on with it.
 
     Args:
-        name: The benchmark's command.
+        name: Of the folder below `output` that has the run's.
         plan: The options.
-        command: The command line.
+        command: The command line, for the report.
+        program: What `--resume` is an option of, as `tasks.benchmark run`.
         output: Where run folders stand.
         resume: The folder of a run to go on with; None = a new one.
         console: Where it is said.
@@ -48,12 +56,12 @@ def begin(
     """
     begun = list(command)
     if resume is None:
-        folder = make_run_folder(output, "benchmark" if name == "run" else name)
+        folder = make_run_folder(output, name)
         write_whole(folder / "plan.json", json.dumps(asdict(plan) | {"command": begun}, indent=1) + "\n")  # pyright: ignore[reportArgumentType]
     else:
         folder = resume
         plan, begun = _read_plan(resume, type(plan))
-    again = f"python -m tasks.benchmark {name} --resume {folder}"
+    again = f"python -m {program} --resume {folder}"
     console.print(f"if it is stopped, go on with: {again}", style="dim", soft_wrap=True)
     return Begun(folder, plan, begun, again)
 
@@ -66,5 +74,5 @@ def _read_plan(folder: Path, kind: type[Options]) -> tuple[Options, list[str]]:
         return kind(**saved | lists), command
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"--resume {folder}: it holds no run of this benchmark that could go on (plan.json): {first_line(error)}"
+            f"--resume {folder}: it holds no run of this command that could go on (plan.json): {first_line(error)}"
         ) from error
