@@ -91,7 +91,11 @@ def load(path: str | Path, module_class: type[TaskModule]) -> TaskModule:
     Raises:
         TaskError: If the checkpoint is not one of this task.
     """
-    checkpoint = read_checkpoint(path, module_class.task)
+    return rebuild(read_checkpoint(path, module_class.task), module_class)
+
+
+def rebuild(checkpoint: dict[str, Any], module_class: type[TaskModule]) -> TaskModule:
+    """Makes the module of what `read_checkpoint` gave, in evaluation mode, weights loaded."""
     module = build(module_class, checkpoint["onecore"]["config"], checkpoint["onecore"]["facts"])
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval()

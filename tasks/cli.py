@@ -25,6 +25,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
+from tasks.apply import apply
 from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
 from tasks.callbacks import BestCheckpoint, LastCheckpoint, MovingAverage, StopCleanly, check_monitors
@@ -151,7 +152,7 @@ class TaskCLI(LightningCLI):
         self.config_init = {command: init}
         self.datamodule = init["data"]
         facts = self._facts(command)
-        resolved = self._resolve(parser, config, facts)
+        resolved = self._resolve(config, facts)
         if self.checkpoint is None:
             take_encoder(init["model"], resolved["model"])
         else:
@@ -181,11 +182,22 @@ class TaskCLI(LightningCLI):
             self.datamodule.restore_facts(saved)
         return self.datamodule.facts
 
-    def _resolve(self, parser: LightningArgumentParser, config: Any, facts: dict[str, Any]) -> dict[str, Any]:
-        """The configuration as plain values, with linked ones and an absolute root, without the call's own words."""
-        resolved = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
+    def _resolve(self, config: Any, facts: dict[str, Any]) -> dict[str, Any]:
+        """The configuration as plain values, with those that the data's facts set."""
+        resolved = self.as_plain(config, skip_link_targets=False)
         if self.subcommand == "fit" or self.checkpoint is None:
             resolved["model"] |= {fact: facts[fact] for fact in self.module_class.links}
+        return resolved
+
+    def as_plain(self, config: Any, *, skip_link_targets: bool) -> dict[str, Any]:
+        """A command's configuration as plain values, with an absolute root, without the call's own words.
+
+        Args:
+            config: What was parsed.
+            skip_link_targets: Whether the arguments that the data's facts set are left out.
+        """
+        parser = self._parser(str(self.subcommand))
+        resolved = yaml.safe_load(parser.dump(config, skip_link_targets=skip_link_targets, skip_none=False))
         own = self._subcommand_method_arguments[str(self.subcommand)]
         for key in ("ckpt_path", "input", "output", "explain", "runs", *own):
             resolved.pop(key, None)
@@ -252,17 +264,12 @@ class TaskCLI(LightningCLI):
         self._load()
         model.explaining = config.get("explain", False)
         files = datamodule.predict_files(Path(config["input"]))
-        folder = Path(config["output"])
-        folder.mkdir(parents=True, exist_ok=True)
-        batches: Any = self.trainer.predict(model, dataloaders=datamodule.predict_loader(files))
-        failed = [failure for batch in batches for failure in batch["failed"]]
-        read = [batch for batch in batches if len(batch["index"])]
-        table = model.save_predictions(read, [str(file) for file in files], folder)
-        self.last_line = f"predictions: {table}"
+        written, failed = apply(self.trainer, model, datamodule, files, Path(config["output"]))
+        self.last_line = f"predictions: {written}"
         if failed:
-            reasons = "; ".join(reason for _, reason in failed)
             raise TaskError(
-                f"{len(failed)} of {len(files)} files could not be read, the others are in {table}: {reasons}"
+                f"{len(failed)} of {len(files)} files could not be read, the others are in {written}: "
+                + "; ".join(failed)
             )
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -280,16 +287,16 @@ class TaskCLI(LightningCLI):
 
     def _finish(self, metrics: dict[str, float]) -> None:
         assert self.run_folder is not None
-        metrics = {**metrics, **{name: float(value) for name, value in self.trainer.callback_metrics.items()}}
+        metrics = {**{name: float(value) for name, value in self.trainer.callback_metrics.items()}, **metrics}
         metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         write_whole(self.run_folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-        if self.subcommand != "validate":
+        if any(name.startswith("test/") for name in metrics):
             self.model.save_plots(self.run_folder)
         self.last_line = f"run: {self.run_folder}"
 
 
 def run(module_class: type[TaskModule], default_config: str, args: list[str]) -> str:
-    """Runs one command and returns its last line: `run: <folder>`, or where the predictions are.
+    """Runs one command and returns its last line: `run: <folder>`, or where its results are.
 
     Args:
         module_class: The task's module.
@@ -297,6 +304,22 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         args: The command line, command first.
     """
     keep_freed_memory()
+    quiet_lightning()
+    ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    try:
+        if args[0] == "sweep":
+            from tasks.sweep.run import sweep
+
+            return sweep(module_class, CONFIGS / default_config, args[1:])
+        return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+    finally:
+        ours.removeHandler(handler)
+
+
+def quiet_lightning() -> None:
+    """Leaves out what Lightning says of things that are as they should be."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -306,13 +329,6 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         "in eval mode",
     ):
         warnings.filterwarnings("ignore", message=f".*({message}).*")
-    ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
-    ours.setLevel(logging.INFO)
-    ours.addHandler(handler)
-    try:
-        return TaskCLI(module_class, CONFIGS / default_config, args).last_line
-    finally:
-        ours.removeHandler(handler)
 
 
 def check_data(default_config: str, args: list[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.errors import TaskError, UsageError
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
+SUBCOMMANDS = ("fit", "validate", "test", "predict", "sweep")
 
 
 def launch(
@@ -44,8 +44,13 @@ def launch(
     if "-h" in args or "--help" in args:
         sys.stdout.write(help_text(task, args[0]))
         return 0
+    return finish(lambda: run(args))
+
+
+def finish(run: Callable[[], str]) -> int:
+    """Runs what returns the last line to print; an error is told in one line. Returns the exit code, as `launch`."""
     try:
-        last_line = run(args)
+        last_line = run()
     except UsageError as error:
         return _fail(str(error), 2)
     except TaskError as error:

@@ -1,4 +1,4 @@
-"""`python -m tasks.asr fit | validate | test | predict`."""
+"""`python -m tasks.asr fit | validate | test | predict | sweep`."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`python -m tasks.forecast fit | validate | test | predict | backtest`."""
+"""`python -m tasks.forecast fit | validate | test | predict | sweep | backtest`."""
 
 import sys
 from collections.abc import Sequence

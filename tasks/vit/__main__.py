@@ -1,4 +1,4 @@
-"""`python -m tasks.vit fit | validate | test | predict`."""
+"""`python -m tasks.vit fit | validate | test | predict | sweep`."""
 
 import sys
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,8 @@ run = pathlib.Path(options["runs"]) / "stand_in" / "run"
 (run / "checkpoints" / "best.ckpt").touch()
 metrics = {"test/seed": float(options["seed_everything"]), "test/threads": float(os.environ["OMP_NUM_THREADS"])}
 (run / "metrics.json").write_text(json.dumps(metrics))
+if "ckpt_path" in options:
+    (run / "from").write_text(options["ckpt_path"])
 if "from" in options:
     (run / "from").write_text(options["from"])
 print(f"run: {run}")
@@ -130,6 +133,28 @@ def test_a_half_done_training_is_begun_anew(quick_task: Path):
     (quick_task / "good" / "log.txt").write_text("half")
     finished, _ = run([Training("good", "stand_in", (), 0)], quick_task)
     assert finished["good"].status == DONE
+
+
+def test_one_that_may_goes_on_from_its_last_checkpoint_if_it_is_of_the_same_command(quick_task: Path):
+    training = Training("long", "stand_in", (), 0, goes_on=True)
+    last = quick_task / "long" / "stand_in" / "earlier" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    command = quick_task / "long" / "command.txt"
+    command.write_text(training.command + " --other=1\n")
+    finished, _ = run([training], quick_task)
+    assert finished["long"].run is not None
+    assert not (quick_task / finished["long"].run / "from").exists()
+    assert not last.exists()
+
+    (quick_task / "long" / "finished.json").unlink()
+    last.parent.mkdir(parents=True)
+    last.touch()
+    assert command.read_text() == training.command + "\n"
+    shutil.rmtree(quick_task / "long" / "stand_in" / "run")
+    finished, _ = run([training], quick_task)
+    assert finished["long"].run is not None
+    assert (quick_task / finished["long"].run / "from").read_text() == str(last)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -24,7 +24,7 @@ from tasks.benchmark.measure import in_fresh_process
 from tasks.errors import Interrupted, TaskError, first_line
 from tasks.machine import commit, machine
 from tasks.progress import Progress
-from tasks.resume import begin
+from tasks.resume import begin, go_on
 from tasks.run import write_whole
 from tasks.tables import as_table, make_console
 from tasks.trainings import Finished, Training, recorded, run_trainings
@@ -51,9 +51,11 @@ def run_comparison(plan: Plan, output: Path, resume: Path | None = None, command
     """
     console = make_console()
     plan.experiments()
-    folder, plan, command, again = begin(
-        "benchmark", plan, command, program="tasks.benchmark run", output=output, resume=resume, console=console
+    where: Any = {"program": "tasks.benchmark run", "console": console}
+    begun = (
+        begin("benchmark", plan, command, output=output, **where) if resume is None else go_on(resume, Plan, **where)
     )
+    folder, plan, command, again = begun
     state = State()
     try:
         _work(plan, folder, console, state)

@@ -12,7 +12,7 @@ import yaml
 from tasks.benchmark.__main__ import main
 from tasks.benchmark.comparison import experiments, run
 from tasks.trainings import _Children
-from tests.tasks.benchmark.helpers import training_here
+from tests.tasks.trainings import training_here
 
 ROOT = Path(__file__).parents[3]
 

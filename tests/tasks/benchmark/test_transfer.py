@@ -17,7 +17,7 @@ from tasks.benchmark.transfer.plan import DECODED, ENCODER, EPOCHS, MODES, RANDO
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
 from tasks.machine import computer
 from tasks.trainings import DONE, FAILED, Finished, _Children
-from tests.tasks.benchmark.helpers import ALL, training_here
+from tests.tasks.trainings import ALL, training_here
 
 SMALLER = [
     "--model.encoder.embed_dim=16",

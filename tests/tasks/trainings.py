@@ -1,4 +1,4 @@
-"""Trainings of a benchmark within the test's own process, which has torch already."""
+"""Trainings in processes of their own, within the test's own process, which has torch already."""
 
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
