@@ -83,6 +83,7 @@ def _add_task(task: str, runs: Sequence[Run], trial: Trial, max_mb: int) -> None
         concurrency_id="network",  # one at a time, whoever asks
         concurrency_limit=1,
         show_progress_on=said,
+        trigger_mode="always_last",  # another run that is chosen while the last one still draws
     )
     file.clear(lambda: _nothing(words), outputs=shown, api_visibility="private", queue=False)
 

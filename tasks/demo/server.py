@@ -70,6 +70,7 @@ def make_app(page: Any, options: argparse.Namespace) -> Any:
     """
     import gradio as gr
     from fastapi import FastAPI
+    from gradio.themes import Default
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from tasks.demo.page import CSS
@@ -92,7 +93,7 @@ def make_app(page: Any, options: argparse.Namespace) -> Any:
         page,
         path="",
         server_name=options.host,
-        theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
+        theme=Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
         css_paths=[CSS],
         footer_links=[],
         run_history=False,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import UsageError
-from tasks.sweep.samplers import RandomSearch, Sampler, TreeParzen, size_of
+from tasks.sweep.samplers import RandomSearch, Sampler, TreeParzen
 from tasks.sweep.space import Values, parse_space
 from tasks.trainings import Training
 
@@ -51,9 +51,6 @@ class Plan:
             raise UsageError(f"--seed_everything={seed}: a sweep needs a number, the seed of all its trials")
         if not monitor.startswith("val/"):
             raise UsageError(f"--training.monitor={monitor}: trials are compared by a metric of validation, val/...")
-        size = size_of(parse_space(options.space))
-        if options.trials > size:
-            raise UsageError(f"--trials={options.trials}: the space has no more than {size:.0f} combinations")
         cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         return cls(
             task=task,

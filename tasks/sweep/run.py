@@ -18,7 +18,7 @@ from tasks.sweep.arguments import parse, parser
 from tasks.sweep.experiment import check_space, read_fit
 from tasks.sweep.plan import CONFIG, Plan, as_arguments
 from tasks.sweep.results import Trial, csv_of, ranked, table_of, trials_of
-from tasks.sweep.samplers import Sampler, Tried
+from tasks.sweep.samplers import Sampler, Tried, size_of
 from tasks.sweep.space import Values, parse_space
 from tasks.tables import make_console
 from tasks.trainings import Finished, Training, recorded, run_trainings
@@ -72,6 +72,8 @@ def _begin(module_class: type[TaskModule], default: Path, args: Sequence[str], c
             raise UsageError(f"--resume {options.resume} is a sweep of python -m tasks.{begun.plan.task}")
         return begun
     space = parse_space(options.space)
+    if options.trials > (size := size_of(space)):
+        raise UsageError(f"--trials={options.trials}: the space has no more than {size:.0f} combinations")
     _refuse_misspelt(task, of_fit)
     config = read_fit(module_class, default, of_fit)
     plan = Plan.of(task, options, config)

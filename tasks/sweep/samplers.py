@@ -90,7 +90,8 @@ class TreeParzen:
             raise UsageError("--sampler=tpe needs optuna: pip install 'onecore[sweep]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.random = RandomSearch(space, seed)
-        self.direction = {"min": "minimize", "max": "maximize"}[mode]
+        direction = optuna.study.StudyDirection
+        self.direction = {"min": direction.MINIMIZE, "max": direction.MAXIMIZE}[mode]
         self.jobs = jobs
 
     def __call__(self, tried: Sequence[Tried], wanted: int) -> list[Values]:
@@ -125,8 +126,10 @@ def _distribution(dimension: Dimension) -> Any:
 
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.values)
-    kind = IntDistribution if dimension.whole else FloatDistribution
-    return kind(dimension.low, dimension.high, log=isinstance(dimension, LogRange))
+    log = isinstance(dimension, LogRange)
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=log)
+    return FloatDistribution(dimension.low, dimension.high, log=log)
 
 
 def _read(dimension: Dimension, text: str) -> Any:
