@@ -123,10 +123,16 @@ def load(path: str | Path, module_class: type[TaskModule]) -> TaskModule:
         TaskError: If the checkpoint is not one of this task.
     """
     checkpoint = read_checkpoint(path, module_class.task)
+    module = rebuild(checkpoint, module_class)
+    module.provenance = provenance_of(checkpoint, path)
+    return module
+
+
+def rebuild(checkpoint: dict[str, Any], module_class: type[TaskModule]) -> TaskModule:
+    """Makes the module of what `read_checkpoint` gave, in evaluation mode, weights loaded."""
     module = build(module_class, checkpoint["onecore"]["config"], checkpoint["onecore"]["facts"])
     module.load_state_dict(checkpoint["state_dict"])
     module.config = checkpoint["onecore"]["config"]
-    module.provenance = provenance_of(checkpoint, path)
     return module.eval()
 
 

@@ -34,11 +34,12 @@ from tasks.callbacks import BestCheckpoint, LastCheckpoint, MovingAverage, StopC
 from tasks.checkpoint import check_shapes, is_exported, provenance_of, read_checkpoint
 from tasks.commands import commands_of
 from tasks.errors import TaskError, UsageError, first_line
+from tasks.machine import commit
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
 from tasks.prediction import predict_files
 from tasks.processes import end_others, is_first
-from tasks.run import claimed_run_folder, commit, now, write_whole
+from tasks.run import claimed_run_folder, now, write_whole
 from tasks.saving import MetricsLogger, WholeCheckpoints
 from tasks.transfer import keep_encoder, take_encoder
 
@@ -170,7 +171,7 @@ class TaskCLI(LightningCLI):
         self.config_init = {command: init}
         self.datamodule = init["data"]
         facts = self._facts(command)
-        resolved = self._resolve(parser, config, facts)
+        resolved = self._resolve(config, facts)
         if self.checkpoint is None:
             take_encoder(init["model"], resolved["model"])
         else:
@@ -235,11 +236,22 @@ class TaskCLI(LightningCLI):
             self.datamodule.restore_facts(saved)
         return self.datamodule.facts
 
-    def _resolve(self, parser: LightningArgumentParser, config: Any, facts: dict[str, Any]) -> dict[str, Any]:
-        """The configuration as plain values, with linked ones and an absolute root, without the call's own words."""
-        resolved = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
+    def _resolve(self, config: Any, facts: dict[str, Any]) -> dict[str, Any]:
+        """The configuration as plain values, with those that the data's facts set."""
+        resolved = self.as_plain(config, skip_link_targets=False)
         if self.subcommand == "fit" or self.checkpoint is None:
             resolved["model"] |= {fact: facts[fact] for fact in self.module_class.links}
+        return resolved
+
+    def as_plain(self, config: Any, *, skip_link_targets: bool) -> dict[str, Any]:
+        """A command's configuration as plain values, with an absolute root, without the call's own words.
+
+        Args:
+            config: What was parsed.
+            skip_link_targets: Whether the arguments that the data's facts set are left out.
+        """
+        parser = self._parser(str(self.subcommand))
+        resolved = yaml.safe_load(parser.dump(config, skip_link_targets=skip_link_targets, skip_none=False))
         own = self._subcommand_method_arguments[str(self.subcommand)]
         for key in ("ckpt_path", "input", "output", "runs", *own):
             resolved.pop(key, None)
@@ -339,16 +351,16 @@ class TaskCLI(LightningCLI):
         assert self.run_folder is not None
         if not is_first():
             return
-        metrics = {**metrics, **{name: float(value) for name, value in self.trainer.callback_metrics.items()}}
+        metrics = {**{name: float(value) for name, value in self.trainer.callback_metrics.items()}, **metrics}
         metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         write_whole(self.run_folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-        if self.subcommand != "validate":
+        if any(name.startswith("test/") for name in metrics):
             self.model.save_plots(self.run_folder)
         self.last_line = f"run: {self.run_folder}"
 
 
 def run(module_class: type[TaskModule], default_config: str, args: list[str]) -> str:
-    """Runs one command and returns its last line: `run: <folder>`, or where the predictions are.
+    """Runs one command and returns its last line: `run: <folder>`, or where its results are.
 
     Args:
         module_class: The task's module.
@@ -356,6 +368,22 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         args: The command line, command first.
     """
     keep_freed_memory()
+    quiet_lightning()
+    ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
+    ours.setLevel(logging.INFO if is_first() else logging.WARNING)
+    ours.addHandler(handler)
+    try:
+        if args[0] == "sweep":
+            from tasks.sweep.run import sweep
+
+            return sweep(module_class, CONFIGS / default_config, args[1:])
+        return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+    finally:
+        ours.removeHandler(handler)
+
+
+def quiet_lightning() -> None:
+    """Leaves out what Lightning says of things that are as they should be."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -367,13 +395,6 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         "was called before the ``update`` method",  # where a process has no sample of a part
     ):
         warnings.filterwarnings("ignore", message=f".*({message}).*")
-    ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
-    ours.setLevel(logging.INFO if is_first() else logging.WARNING)
-    ours.addHandler(handler)
-    try:
-        return TaskCLI(module_class, CONFIGS / default_config, args).last_line
-    finally:
-        ours.removeHandler(handler)
 
 
 def check_data(default_config: str, args: list[str]) -> str:

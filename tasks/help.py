@@ -20,6 +20,7 @@ import yaml
 from tasks.base import TaskModule
 from tasks.build import EncoderStart
 from tasks.commands import commands_of
+from tasks.sweep.arguments import EXPLAINED, SUMMARY, parser
 
 TASKS = {
     "asr": ("tasks.asr.module.ASRModule", "asr/sentences.yaml"),
@@ -69,6 +70,7 @@ def help_texts(task: str) -> dict[str, str]:
         lines += ["", *_group("model", module_class.network_class, config["model"], skip, EncoderStart)]
         lines += ["", *_group("training", module_class, config["training"], {"network", "facts"})]
         texts[command] = "\n".join([*lines, *about_data, "", _TRAINER])
+    texts["sweep"] = _sweep(task, default)
     if task in CHECKS_DATA:
         lines = [f"usage: python -m tasks.{task} check-data [--name=value ...]", "", CHECKS_DATA[task], ""]
         lines += _entry("--config FILE", f"Where the data are described. Default: configs/{default}.")
@@ -93,12 +95,16 @@ def _summary(documented: Any) -> str:
 
 def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
     summary = _summary(module_class)
-    every = {**_commands(module_class), **({"check-data": CHECKS_DATA[task]} if task in CHECKS_DATA else {})}
+    every = {
+        **_commands(module_class),
+        "sweep": SUMMARY,
+        **({"check-data": CHECKS_DATA[task]} if task in CHECKS_DATA else {}),
+    }
     commands = "\n".join(f"  {name:<12}{text}" for name, text in every.items())
     return (
         f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary}\n\ncommands:\n{commands}\n\n"
-        f"`fit` needs no argument: it runs configs/{default}. The others need --ckpt_path; those that\n"
-        f"write elsewhere --output, those that read files of yours --input.\n"
+        f"`fit` needs no argument: it runs configs/{default}; `sweep` needs --trials and --space. The others\n"
+        f"need --ckpt_path; those that write elsewhere --output, those that read files of yours --input.\n"
         f"`python -m tasks.{task} COMMAND --help` lists all arguments.\n"
     )
 
@@ -120,6 +126,17 @@ def _command_arguments(command: str, default: str, module_class: type[TaskModule
     else:
         arguments["--runs FOLDER"] = "Where the run's folder is made. Default: runs."
     return [line for name, text in arguments.items() for line in _entry(name, text)]
+
+
+def _sweep(task: str, default: str) -> str:
+    lines = [f"usage: python -m tasks.{task} sweep --trials N --space NAME=VALUES [--name=value ...]", "", SUMMARY, ""]
+    for action in parser(task)._actions:
+        choices = None if action.choices is None else "|".join(action.choices)
+        default_value = "" if action.default in (None, []) else f" Default: {action.default}."
+        lines += _entry(f"{action.option_strings[0]} {action.metavar or choices}", f"{action.help}{default_value}")
+    lines += ["", EXPLAINED, f"All other arguments are those of `fit`, as --config FILE (default: configs/{default}),"]
+    lines += [f"--data.root or --trainer.max_epochs: see `python -m tasks.{task} fit --help`.", ""]
+    return "\n".join(lines)
 
 
 def _own_arguments(function: Callable[..., Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.errors import PeerLost, TaskError, UsageError
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict", "explain", "export")
+SUBCOMMANDS = ("fit", "validate", "test", "predict", "explain", "export", "sweep")
 _PATIENCE = 10.0
 """Seconds in which the first of several processes ends, if what is wrong is wrong for all."""
 
@@ -36,7 +36,6 @@ def launch(
     Returns:
         The exit code: 0, 2 for a command line that cannot be understood, 1 for everything else that failed.
     """
-    parent = os.getppid()
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(help_text(task, "overview"))
@@ -48,8 +47,14 @@ def launch(
     if "-h" in args or "--help" in args:
         sys.stdout.write(help_text(task, args[0]))
         return 0
+    return finish(lambda: run(args))
+
+
+def finish(run: Callable[[], str]) -> int:
+    """Runs what returns the last line to print; an error is told in one line. Returns the exit code, as `launch`."""
+    parent = os.getppid()
     try:
-        last_line = run(args)
+        last_line = run()
     except PeerLost:
         return 1
     except TaskError as error:

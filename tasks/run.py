@@ -1,7 +1,6 @@
 """A run's folder and the files in it: never an earlier one overwritten, never a half-written one left."""
 
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -12,19 +11,6 @@ from typing import TextIO
 def now() -> str:
     """The local time as it stands in the names of folders and files."""
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, with a `+` if files differ from it; None outside a repository."""
-    root = Path(__file__).resolve().parents[1]
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=True).stdout
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def make_run_folder(runs: Path, task: str) -> Path:

@@ -12,6 +12,9 @@ FILES = sorted(path for room in ("core", "tasks", "datamodules") for path in (RO
 MEETING_PLACES = ["tasks/cli.py", "tasks/found.py"]
 """Where tasks and data meet: the command line, so that the data modules' short names are known, and what lists both."""
 
+KNOW_ALL = ("benchmark", "demo")
+"""Rooms of `tasks` that may know all tasks and all data."""
+
 READS_TIMM = ["tasks/vit/published.py", "tasks/detr/backbone.py"]
 """Reads what timm has published, in its own layouts; takes a backbone without a head. Builds no Transformer of it."""
 
@@ -127,7 +130,7 @@ def test_import_directions(path):
         assert not rooms & {"tasks", "datamodules", "pytorch_lightning", "torchvision", "timm", "transformers"}
     if name.startswith("datamodules/"):
         assert not rooms & {"core", "tasks", "timm", "transformers"}
-    if name.startswith("tasks/") and name not in MEETING_PLACES and not name.startswith("tasks/benchmark/"):
+    if name.startswith("tasks/") and name not in MEETING_PLACES and name.split("/")[1] not in KNOW_ALL:
         assert "datamodules" not in rooms
     if name.endswith("/model.py"):
         assert "pytorch_lightning" not in rooms
@@ -137,7 +140,7 @@ def test_import_directions(path):
 def test_tasks_do_not_know_each_other(path):
     own = path.parent.name
     others = {folder.name for folder in (ROOT / "tasks").iterdir() if (folder / "module.py").exists()} - {own}
-    if own != "benchmark":
+    if own not in KNOW_ALL:
         assert not {module.split(".")[1] for module in imports(path) if module.startswith("tasks.")} & others
 
 

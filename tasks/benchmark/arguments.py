@@ -4,21 +4,16 @@ import argparse
 import difflib
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from tasks.arguments import Parser, positive
 from tasks.benchmark.attention.plan import ATTENTIONS, CAUSAL, DEVICES, DTYPES
 from tasks.benchmark.comparison.experiments import EXPERIMENTS, MECHANISMS, TASKS
-from tasks.errors import UsageError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:
     """Makes the parser; it raises `UsageError` instead of leaving the process."""
-    made = _Parser(prog="python -m tasks.benchmark", description="Compares the core with its peers.")
+    made = Parser(prog="python -m tasks.benchmark", description="Compares the core with its peers.")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shown = argparse.ArgumentDefaultsHelpFormatter
     summary = "every task with every attention: quality and cost at equal parameters, steps and data"
@@ -50,21 +45,21 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
     _add_optional(run, "--data-root", str, "folder of the canonical data (default: $ONECORE_DATA, or else data)")
     _add_trainings(run)
-    run.add_argument("--threads", type=_positive, default=2, help="threads of torch where time is measured")
-    _add_optional(run, "--processes", _positive, "fresh processes for each measurement (default: 3, quick 1)")
-    _add_optional(run, "--rounds", _positive, "rounds in each process (default: 7, quick 3)")
+    run.add_argument("--threads", type=positive, default=2, help="threads of torch where time is measured")
+    _add_optional(run, "--processes", positive, "fresh processes for each measurement (default: 3, quick 1)")
+    _add_optional(run, "--rounds", positive, "rounds in each process (default: 7, quick 3)")
 
 
 def _add_transfer(transfer: argparse.ArgumentParser) -> None:
     transfer.add_argument("--tasks", type=_tasks, default=",".join(TASKS), help="sources and targets, comma-separated")
     _add_trainings(transfer)
-    transfer.add_argument("--threads", type=_positive, default=1, help="threads of torch in each training")
+    transfer.add_argument("--threads", type=positive, default=1, help="threads of torch in each training")
 
 
 def _add_trainings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quick", action="store_true", help="little training and measuring, to see that all works")
-    _add_optional(command, "--seeds", _positive, "trainings of each kind (default: 3, quick 1)")
-    command.add_argument("--jobs", type=_positive, default=2, help="trainings at once")
+    _add_optional(command, "--seeds", positive, "trainings of each kind (default: 3, quick 1)")
+    command.add_argument("--jobs", type=positive, default=2, help="trainings at once")
     command.add_argument("--output", type=Path, default=Path("runs"), help="where run folders stand")
     _add_optional(command, "--resume", Path, "folder of a run to go on with, by its own options")
 
@@ -85,10 +80,10 @@ def _add_attention(attention: argparse.ArgumentParser) -> None:
     _add_measuring(attention, processes=1, rounds=5, seconds=0.2)
     attention.add_argument("--device", choices=DEVICES, default="cpu", help="where the layers run")
     attention.add_argument("--dtype", choices=DTYPES, default="float32", help="of tokens and weights")
-    attention.add_argument("--width", type=_positive, default=256, help="width of a token")
-    attention.add_argument("--heads", type=_positive, default=4, help="heads of the layer")
+    attention.add_argument("--width", type=positive, default=256, help="width of a token")
+    attention.add_argument("--heads", type=positive, default=4, help="heads of the layer")
     attention.add_argument(
-        "--window", type=_positive, default=256, help="Longformer's window, half of it on each side of a token"
+        "--window", type=positive, default=256, help="Longformer's window, half of it on each side of a token"
     )
     attention.add_argument("--global-tokens", type=_count, default=4, help="Longformer's tokens that see all")
     attention.add_argument(
@@ -106,10 +101,10 @@ def _add_attention(attention: argparse.ArgumentParser) -> None:
 
 
 def _add_measuring(command: argparse.ArgumentParser, *, processes: int, rounds: int, seconds: float) -> None:
-    command.add_argument("--processes", type=_positive, default=processes, help="fresh processes for each measurement")
-    command.add_argument("--rounds", type=_positive, default=rounds, help="rounds in each process")
+    command.add_argument("--processes", type=positive, default=processes, help="fresh processes for each measurement")
+    command.add_argument("--rounds", type=positive, default=rounds, help="rounds in each process")
     command.add_argument("--seconds", type=_seconds, default=seconds, help="least time of each contender in a round")
-    command.add_argument("--threads", type=_positive, default=2, help="threads of torch")
+    command.add_argument("--threads", type=positive, default=2, help="threads of torch")
     command.add_argument("--output", type=Path, default=Path("runs"), help="where run folders stand")
 
 
@@ -119,14 +114,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
 def _lengths(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_positive(part.strip()) for part in text.split(",")}))
+    return tuple(sorted({positive(part.strip()) for part in text.split(",")}))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`python -m tasks.detr fit | validate | test | predict | explain | check-data`."""
+"""`python -m tasks.detr fit | validate | test | predict | explain | export | sweep | check-data`."""
 
 import sys
 from collections.abc import Sequence

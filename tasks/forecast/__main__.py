@@ -1,4 +1,4 @@
-"""`python -m tasks.forecast fit | validate | test | predict | explain | backtest`."""
+"""`python -m tasks.forecast fit | validate | test | predict | explain | export | sweep | backtest`."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`python -m tasks.vit fit | validate | test | predict | explain`."""
+"""`python -m tasks.vit fit | validate | test | predict | explain | export | sweep`."""
 
 import sys
 from collections.abc import Sequence

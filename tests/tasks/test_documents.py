@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,13 @@ from datamodules import CIFAR10
 from tasks.asr.__main__ import main as asr
 from tasks.detr.__main__ import main as detr
 from tasks.forecast.__main__ import main as forecast
+from tasks.trainings import _Children
 from tasks.vit.__main__ import main as vit
 from tests.datamodules.speech.sets import noise, write, write_manifest, write_tokenizer
 from tests.datamodules.test_cifar import fake
 from tests.tasks.asr.whisper import openai_names, reference
 from tests.tasks.conftest import SMALL, SMALL_ASR, SMALL_DETR, SMALL_FORECAST, SMALL_WHISPER
+from tests.tasks.trainings import training_here
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -64,6 +68,8 @@ def workplace(tmp_path_factory, trained, detr_trained, asr_trained, forecast_tra
     for task, run in runs.items():
         (folder / "runs" / task).mkdir(parents=True)
         (folder / "runs" / task / "RUN").symlink_to(run)
+    (folder / "runs" / "sweep" / "RUN").mkdir(parents=True)
+    shutil.copyfile(trained / "config.yaml", folder / "runs" / "sweep" / "RUN" / "best.yaml")
     import timm
     from safetensors.torch import save_file
 
@@ -136,6 +142,17 @@ def run_detr(args: list[str], scenes: Path, monkeypatch) -> int:
     return detr([arg.replace("FOLDER", source) for arg in args] + (SMALL_DETR if args[0] == "fit" else small))
 
 
+def run_sweep(args: list[str], folder: Path, monkeypatch, capsys) -> None:
+    """One trial, in this process."""
+    if "--resume" in args:
+        return  # tests/tasks/sweep/test_sweep.py
+    if "tpe" in args:
+        pytest.importorskip("optuna", reason="optuna is not installed (extra sweep)")
+    monkeypatch.setattr(_Children, "run", training_here([]))
+    few = ["1" if earlier == "--trials" else arg for earlier, arg in pairwise(["", *args])]
+    assert vit([*few, *SMALL, f"--runs={folder}"]) == 0, capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
@@ -166,12 +183,15 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
             small = [*small, "--data.context_length=96", "--data.prediction_length=24"]
         assert forecast(args + small) == 0, capsys.readouterr().err
         return
-    if module == "tasks.benchmark":
+    if module in ("tasks.benchmark", "tasks.demo"):
         assert subprocess.run([sys.executable, "-m", module, *args, "--help"], cwd=ROOT, check=False).returncode == 0
         return
     if module == "tasks.help":
         return  # tests/tasks/test_help.py
     assert module == "tasks.vit"
+    if args[0] == "sweep":
+        run_sweep(args, tmp_path, monkeypatch, capsys)
+        return
     if "--data.download=true" in args:
         monkeypatch.setenv("ONECORE_DATA", str(tmp_path))
         files = [f"data_batch_{number}" for number in range(1, 6)]

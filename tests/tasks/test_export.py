@@ -11,7 +11,7 @@ import yaml
 from tasks.checkpoint import load
 from tasks.export import outputs_of, without_places
 from tasks.help import TASKS, import_object
-from tasks.run import commit
+from tasks.machine import commit
 from tests.tasks.conftest import MAINS
 
 

@@ -16,9 +16,10 @@ from tasks.benchmark.attention.plot import as_png
 from tasks.benchmark.attention.points import measure_point
 from tasks.benchmark.attention.rows import COLUMNS, CSV_COLUMNS, Row, cells, csv_rows, rows_of
 from tasks.benchmark.attention.summary import summarise
-from tasks.benchmark.report import as_csv, as_markdown, as_table, machine, make_console
 from tasks.errors import TaskError, UsageError
-from tasks.run import commit, make_run_folder, write_whole
+from tasks.machine import commit, machine
+from tasks.run import make_run_folder, write_whole
+from tasks.tables import as_csv, as_markdown, as_table, make_console
 
 SCHEMA_VERSION = 1
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tasks.benchmark.comparison import experiments
 from tasks.benchmark.comparison.experiments import Experiment
-from tasks.benchmark.trainings import Training
 from tasks.errors import UsageError
+from tasks.trainings import Training
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.comparison.experiments import Experiment, Metric
-from tasks.benchmark.trainings import DONE, FAILED, Finished, with_runs
+from tasks.trainings import DONE, FAILED, Finished, with_runs
 
 MISSING = "missing"
 NOT_YET = "not trained yet"

@@ -8,7 +8,7 @@ from tasks.benchmark.comparison.experiments import REFERENCE, Experiment
 from tasks.benchmark.comparison.plan import Plan, training_name
 from tasks.benchmark.comparison.quality import NOT_YET, facts_of, judge_quality, run_of, state_of
 from tasks.benchmark.report import spread
-from tasks.benchmark.trainings import DONE, Finished
+from tasks.trainings import DONE, Finished
 
 PARAMETERS = 0.02
 """How far the parameters of two mechanisms may differ."""

@@ -21,12 +21,13 @@ from tasks.benchmark.comparison.plan import Plan
 from tasks.benchmark.comparison.quality import trained_on
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
 from tasks.benchmark.measure import in_fresh_process
-from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import as_table, machine, make_console
-from tasks.benchmark.resume import begin
-from tasks.benchmark.trainings import Finished, Training, recorded, run_trainings
 from tasks.errors import Interrupted, TaskError, first_line
-from tasks.run import commit, write_whole
+from tasks.machine import commit, machine
+from tasks.progress import Progress
+from tasks.resume import begin, go_on
+from tasks.run import write_whole
+from tasks.tables import as_table, make_console
+from tasks.trainings import Finished, Training, recorded, run_trainings
 
 SCHEMA, VERSION = "onecore.comparison", 1
 _TRAININGS = "trainings"
@@ -50,7 +51,11 @@ def run_comparison(plan: Plan, output: Path, resume: Path | None = None, command
     """
     console = make_console()
     plan.experiments()
-    folder, plan, command, again = begin("run", plan, command, output=output, resume=resume, console=console)
+    where: Any = {"program": "tasks.benchmark run", "console": console}
+    begun = (
+        begin("benchmark", plan, command, output=output, **where) if resume is None else go_on(resume, Plan, **where)
+    )
+    folder, plan, command, again = begun
     state = State()
     try:
         _work(plan, folder, console, state)

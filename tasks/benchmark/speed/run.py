@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.measure import CONTENDERS, Case, in_fresh_process, measure, prepare
-from tasks.benchmark.report import as_csv, as_markdown, as_table, machine, make_console, rounds_of, spread, written
+from tasks.benchmark.report import rounds_of, spread, written
 from tasks.benchmark.speed.cases import CASES
 from tasks.errors import UsageError
-from tasks.run import commit, make_run_folder, write_whole
+from tasks.machine import commit, machine
+from tasks.run import make_run_folder, write_whole
+from tasks.tables import as_csv, as_markdown, as_table, make_console
 
 SCHEMA_VERSION = 1
 COLUMNS = ("size", "mode", "ours", "peer", "floor", "ratio", "ours/floor", "peer/floor", "memory ours", "memory peer")

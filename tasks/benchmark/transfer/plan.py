@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.comparison.experiments import EMBEDDED, REFERENCE, Experiment
-from tasks.benchmark.trainings import Training
+from tasks.trainings import Training
 
 ENCODER = {"embed_dim": 96, "num_heads": 4, "num_layers": 3, "ffn_dim": 192, "dropout": 0.0}
 """One encoder for all tasks, so that each can start as any other's."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from tasks.benchmark.comparison.experiments import Experiment, Metric
 from tasks.benchmark.comparison.quality import facts_of, judge_quality, run_of, spread_of, state_of
-from tasks.benchmark.trainings import DONE, Finished
 from tasks.benchmark.transfer.plan import MODES, RANDOM, Plan, source_name, target_name
+from tasks.trainings import DONE, Finished
 
 WORDS = {"better": "helps", "worse": "hurts", "same": "makes no difference", "unknown": "unknown"}
 """What a verdict on quality says of a start."""

@@ -10,15 +10,16 @@ from typing import Any
 
 from tasks.benchmark.comparison.quality import trained_on
 from tasks.benchmark.comparison.run import tell
-from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import as_table, machine, make_console
-from tasks.benchmark.resume import begin
-from tasks.benchmark.trainings import Finished, recorded, run_trainings
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import ENCODER, MODES, Plan
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
 from tasks.errors import Interrupted
-from tasks.run import commit, write_whole
+from tasks.machine import commit, machine
+from tasks.progress import Progress
+from tasks.resume import begin, go_on
+from tasks.run import write_whole
+from tasks.tables import as_table, make_console
+from tasks.trainings import Finished, recorded, run_trainings
 
 SCHEMA, VERSION = "onecore.transfer", 1
 _TRAININGS = "trainings"
@@ -41,7 +42,9 @@ def run_transfer(plan: Plan, output: Path, resume: Path | None = None, command: 
         Interrupted: If Ctrl-C has stopped it.
     """
     console = make_console()
-    folder, plan, command, again = begin("transfer", plan, command, output=output, resume=resume, console=console)
+    where: Any = {"program": "tasks.benchmark transfer", "console": console}
+    begun = begin("transfer", plan, command, output=output, **where) if resume is None else go_on(resume, Plan, **where)
+    folder, plan, command, again = begun
     trainings, start = plan.trainings(), time.monotonic()
     try:
         with Progress(console, {each.name: each.weight for each in trainings}, plan.jobs) as progress:

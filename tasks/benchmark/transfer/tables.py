@@ -5,9 +5,9 @@ from typing import Any
 
 from tasks.benchmark import report as tables
 from tasks.benchmark.comparison.numbers import NONE, Quality, groups, number
-from tasks.benchmark.trainings import FAILED
 from tasks.benchmark.transfer.plan import MODES, RANDOM
 from tasks.benchmark.transfer.results import WORDS
+from tasks.trainings import FAILED
 
 TITLES = {
     "trained": "the encoder starts as another task's and learns on",

@@ -6,7 +6,7 @@ import pytest
 from tasks.benchmark.comparison.experiments import EXPERIMENTS, TASKS
 from tasks.benchmark.comparison.plan import Plan, training_name
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
-from tasks.benchmark.trainings import DONE, FAILED, Finished
+from tasks.trainings import DONE, FAILED, Finished
 
 PLAN = Plan(
     data="embedded",

@@ -11,8 +11,8 @@ import yaml
 
 from tasks.benchmark.__main__ import main
 from tasks.benchmark.comparison import experiments, run
-from tasks.benchmark.trainings import _Children
-from tests.tasks.benchmark.helpers import training_here
+from tasks.trainings import _Children
+from tests.tasks.trainings import training_here
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,7 +132,7 @@ def test_stopped_it_writes_what_is_finished_and_says_how_to_go_on(compared: Path
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--resume", "nowhere"], "--resume nowhere: it holds no run of this benchmark"),
+        (["--resume", "nowhere"], "--resume nowhere: it holds no run of this command"),
         (["--resume", "nowhere", "--seeds", "2"], "leave --seeds out"),
         (["--tasks", "vti"], "'vti' is no task with experiments; did you mean vit?"),
         (["--attentions", "ful"], "'ful' is no attention; did you mean full?"),

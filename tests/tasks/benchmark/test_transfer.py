@@ -12,12 +12,12 @@ import torch
 import yaml
 
 from tasks.benchmark.__main__ import main
-from tasks.benchmark.report import computer
-from tasks.benchmark.trainings import DONE, FAILED, Finished, _Children
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import DECODED, ENCODER, EPOCHS, MODES, RANDOM, Plan, source_name, target_name
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
-from tests.tasks.benchmark.helpers import ALL, training_here
+from tasks.machine import computer
+from tasks.trainings import DONE, FAILED, Finished, _Children
+from tests.tasks.trainings import ALL, training_here
 
 SMALLER = [
     "--model.encoder.embed_dim=16",

@@ -1,13 +1,13 @@
-"""Trainings of a benchmark within the test's own process, which has torch already."""
+"""Trainings in processes of their own, within the test's own process, which has torch already."""
 
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from tasks.asr.__main__ import main as asr
-from tasks.benchmark.trainings import _Children
 from tasks.detr.__main__ import main as detr
 from tasks.forecast.__main__ import main as forecast
+from tasks.trainings import _Children
 from tasks.vit.__main__ import main as vit
 
 ALL = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.benchmark.progress import Progress, format_left, seconds_left
-from tasks.benchmark.report import make_console
-from tasks.benchmark.trainings import DONE, FAILED, Finished, Training, run_trainings
+from tasks.progress import Progress, format_left, seconds_left
+from tasks.tables import make_console
+from tasks.trainings import DONE, FAILED, Finished, Training, run_trainings
 
 
 class Recorder(Progress):
@@ -50,6 +51,8 @@ run = pathlib.Path(options["runs"]) / "stand_in" / "run"
 (run / "checkpoints" / "best.ckpt").touch()
 metrics = {"test/seed": float(options["seed_everything"]), "test/threads": float(os.environ["OMP_NUM_THREADS"])}
 (run / "metrics.json").write_text(json.dumps(metrics))
+if "ckpt_path" in options:
+    (run / "from").write_text(options["ckpt_path"])
 if "from" in options:
     (run / "from").write_text(options["from"])
 print(f"run: {run}")
@@ -57,7 +60,7 @@ print(f"run: {run}")
     )
     # The real tasks come first on the path of a child, and have no such module; so the stand-in is a task of its own.
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
-    monkeypatch.setattr("tasks.benchmark.trainings._module", lambda task: task)
+    monkeypatch.setattr("tasks.trainings._module", lambda task: task)
     return tmp_path / "trainings"
 
 
@@ -132,20 +135,42 @@ def test_a_half_done_training_is_begun_anew(quick_task: Path):
     assert finished["good"].status == DONE
 
 
+def test_one_that_may_goes_on_from_its_last_checkpoint_if_it_is_of_the_same_command(quick_task: Path):
+    training = Training("long", "stand_in", (), 0, goes_on=True)
+    last = quick_task / "long" / "stand_in" / "earlier" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    command = quick_task / "long" / "command.txt"
+    command.write_text(training.command + " --other=1\n")
+    finished, _ = run([training], quick_task)
+    assert finished["long"].run is not None
+    assert not (quick_task / finished["long"].run / "from").exists()
+    assert not last.exists()
+
+    (quick_task / "long" / "finished.json").unlink()
+    last.parent.mkdir(parents=True)
+    last.touch()
+    assert command.read_text() == training.command + "\n"
+    shutil.rmtree(quick_task / "long" / "stand_in" / "run")
+    finished, _ = run([training], quick_task)
+    assert finished["long"].run is not None
+    assert (quick_task / finished["long"].run / "from").read_text() == str(last)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_killed_with_its_children_and_gone_on_with(quick_task: Path, tmp_path: Path, number: signal.Signals):
     script = tmp_path / "script.py"
     script.write_text(
         f"""
-import pathlib, tasks.benchmark.trainings as t
-from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import make_console
+import pathlib, tasks.trainings as t
+from tasks.progress import Progress
+from tasks.tables import make_console
 t._module = lambda task: task
 trainings = [t.Training("quick", "stand_in", (), 0), t.Training("slow", "stand_in", ("--sleep=60",), 0)]
 t.run_trainings(trainings, pathlib.Path({str(quick_task)!r}), progress=Progress(make_console(), {{}}), jobs=2)
 """
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ["PYTHONPATH"]])}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

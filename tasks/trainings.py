@@ -1,6 +1,6 @@
 """Trainings of the tasks' own command line, several at a time, each in a process of its own.
 
-What is finished is on record in its folder and is not trained again: a benchmark that was killed goes on where it was.
+What is finished is on record in its folder and is not trained again: work that was killed goes on where it was.
 """
 
 import json
@@ -18,17 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.benchmark.progress import Progress
-from tasks.benchmark.report import computer
-from tasks.run import commit, write_whole
+from tasks.machine import commit, computer
+from tasks.progress import Progress
+from tasks.run import write_whole
 
 DONE, FAILED = "done", "failed"
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[1]
 _FOLLOW = (
     "import ctypes, runpy, sys; getattr(ctypes.CDLL(None), 'prctl', lambda *_: 0)(1, 9); "
     "del sys.argv[0]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 )
-"""Runs a module as `python -m` does, in a process that Linux kills when the benchmark is killed (PR_SET_PDEATHSIG)."""
+"""Runs a module as `python -m` does, in a process that Linux kills when its parent is killed (PR_SET_PDEATHSIG)."""
 _QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false")
 
 
@@ -39,10 +39,13 @@ class Training:
     Attributes:
         name: Names its folder; unlike all others.
         task: Name of the task.
-        args: What follows `fit`; `{run:NAME}` stands for the run's folder of another training.
+        args: What follows `fit`; `{run:NAME}` stands for the run's folder of another training, `{folder}` for that of
+            all trainings.
         seed: Of the weights, the order of the data and all else that is random.
         weight: Seconds that it probably takes; only their ratios matter once some are finished.
         after: Names of those that must be finished before.
+        goes_on: Whether one that did not end goes on from its last checkpoint. Otherwise it begins anew, so that its
+            seconds are those of a whole training.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Training:
     seed: int
     weight: float = 60.0
     after: tuple[str, ...] = ()
+    goes_on: bool = False
 
     @property
     def command(self) -> str:
@@ -69,7 +73,7 @@ class Finished:
         seconds: Wall time of its process.
         cpu_seconds: Processor time of its process.
         command: What was run.
-        run: Its run's folder, relative to the benchmark's.
+        run: Its run's folder, relative to that of all trainings.
         commit: Of the code that ran.
         machine: That it ran on: a run can be gone on with on another.
     """
@@ -140,13 +144,14 @@ def recorded(trainings: Sequence[Training], folder: Path) -> dict[str, Finished]
 
 
 def with_runs(command: str, runs: Mapping[str, str | None], folder: Path) -> str:
-    """Puts the folders of runs into a command, in which `{run:NAME}` stands for them; one that is not known stays.
+    """Puts folders into a command: that of a run for `{run:NAME}`, which stays where it is not known, and `{folder}`.
 
     >>> with_runs("--model.encoder_from={run:a.0} {run:b.0}", {"a.0": "a.0/vit/1"}, Path("trainings"))
     '--model.encoder_from=trainings/a.0/vit/1 {run:b.0}'
     """
+    with_folder = command.replace("{folder}", str(folder))
     return re.sub(
-        r"\{run:(.*?)\}", lambda name: str(folder / known) if (known := runs.get(name[1])) else name[0], command
+        r"\{run:(.*?)\}", lambda name: str(folder / known) if (known := runs.get(name[1])) else name[0], with_folder
     )
 
 
@@ -164,7 +169,7 @@ class _Children:
             with self._lock:
                 if self.ended:
                     return -signal.SIGTERM, 0.0
-                # A session of its own: Ctrl-C at the terminal reaches the benchmark, which ends them all.
+                # A session of its own: Ctrl-C at the terminal reaches this process, which ends them all.
                 process = subprocess.Popen(
                     command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
                 )
@@ -187,9 +192,11 @@ def _train(
     training: Training, folder: Path, runs: dict[str, str | None], threads: int, children: _Children
 ) -> Finished:
     own = folder / training.name
-    if own.exists():
+    last = _last_checkpoint(training, own)
+    if own.exists() and last is None:
         shutil.rmtree(own)  # of an attempt that was killed, or failed
-    own.mkdir(parents=True)
+    own.mkdir(parents=True, exist_ok=True)
+    write_whole(own / "command.txt", training.command + "\n")
     lacking = [name for name, run in runs.items() if run is None]
     if lacking:
         ended = _failed(training, f"{lacking[0]}, which it starts from, failed", 0.0)
@@ -197,6 +204,7 @@ def _train(
         args = [with_runs(arg, runs, folder) for arg in training.args]
         command = [sys.executable, "-c", _FOLLOW, _module(training.task), "fit", *args, *_QUIET]
         command += [f"--seed_everything={training.seed}", f"--runs={own}"]
+        command += [] if last is None else [f"--ckpt_path={last}"]
         start = time.monotonic()
         code, cpu_seconds = children.run(command, own / "log.txt", _environment(threads))
         seconds = time.monotonic() - start
@@ -204,6 +212,16 @@ def _train(
     if not children.ended:
         write_whole(own / "finished.json", json.dumps(asdict(ended), indent=1) + "\n")
     return ended
+
+
+def _last_checkpoint(training: Training, own: Path) -> Path | None:
+    """The newest state that an earlier attempt at the same command has left, for one that goes on from there."""
+    if not training.goes_on or not (own / "command.txt").exists():
+        return None
+    if (own / "command.txt").read_text(encoding="utf-8") != training.command + "\n":
+        return None
+    found = own.glob("*/*/checkpoints/last.ckpt")
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _module(task: str) -> str:

@@ -1,4 +1,4 @@
-"""How far a benchmark is, and how long it will probably still take."""
+"""How far long work is, and how long it will probably still take."""
 
 import time
 from collections.abc import Mapping
