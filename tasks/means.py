@@ -18,7 +18,7 @@ class Mean(NamedTuple):
     """
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # pyright: ignore[reportIncompatibleMethodOverride] - no one counts in a pair
 
     @classmethod
     def of(cls, total: Tensor, count: Tensor | float) -> "Mean":

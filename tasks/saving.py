@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.plugins import TorchCheckpointIO
 
 from tasks.errors import TaskError
@@ -56,7 +56,7 @@ class MetricsLogger(CSVLogger):
         if self._experiment is None:
             os.makedirs(self.root_dir, exist_ok=True)
             self._experiment = _MetricsWriter(log_dir=self.log_dir)
-        return self._experiment
+        return self._experiment  # pyright: ignore[reportReturnType]
 
 
 class _MetricsWriter(ExperimentWriter):

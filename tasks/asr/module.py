@@ -113,7 +113,7 @@ class ASRModule(TaskModule):
         self.evaluation.update(batch["name"], batch["text"], [self.text(tokens) for tokens in found], edges)
 
     def figures(self, stage: str) -> dict[str, Tensor | float]:
-        utterances, means = self.evaluation.gather(), super().figures(stage)
+        utterances, means = self.evaluation.gather(), self.means.gather()
         self.evaluation.reset()
         self.worst = describe_worst(utterances)
         if self.trainer.sanity_checking:

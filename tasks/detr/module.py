@@ -107,7 +107,7 @@ class DETRModule(TaskModule):
         self.evaluation.update(batch["image_id"], self.detect(found, batch["original_size"]), batch["truth"])
 
     def figures(self, stage: str) -> dict[str, Tensor | float]:
-        every, parts = self.evaluation.compute(), super().figures(stage)
+        every, parts = self.evaluation.compute(), self.means.gather()
         self.evaluation.reset()
         found = measured(every)
         if self.trainer.state.fn != "fit":
