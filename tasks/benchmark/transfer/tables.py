@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.benchmark import report as tables
+from tasks import tables
 from tasks.benchmark.comparison.numbers import NONE, Quality, groups, number
 from tasks.benchmark.transfer.plan import MODES, RANDOM
 from tasks.benchmark.transfer.results import WORDS
