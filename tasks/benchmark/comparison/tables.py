@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 
-from tasks.benchmark import report as tables
+from tasks import tables
 from tasks.benchmark.comparison.numbers import (
     MEASURES,
     TIMES,
