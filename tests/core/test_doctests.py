@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,12 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(core.__path__, 
 def test_doctests(name):
     result = doctest.testmod(importlib.import_module(name), extraglobs={"torch": torch})
     assert result.failed == 0
+
+
+def test_the_document_of_the_core():
+    result = doctest.testfile(str(Path(__file__).parents[2] / "docs" / "core.md"), module_relative=False)
+    assert result.failed == 0
+    assert result.attempted > 10
 
 
 def test_there_are_examples():
