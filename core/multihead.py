@@ -41,7 +41,9 @@ class MultiHeadAttention(nn.Module):
         rotary: Callable[[int], RotaryPositionalEncoding] | None = None,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or embed_dim % num_heads:
+        if min(embed_dim, num_heads) < 1:
+            raise ValueError(f"embed_dim={embed_dim} and num_heads={num_heads} must be at least 1")
+        if embed_dim % num_heads:
             raise ValueError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}")
         self.num_heads = num_heads
         self.in_proj = Linear(embed_dim, 3 * embed_dim, bias=bias)

@@ -25,6 +25,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
@@ -180,6 +181,8 @@ class TaskCLI(LightningCLI):
         self.model.config = resolved if command == "fit" else {**resolved, **self._saved_config()}
         self.model.provenance = self._provenance(command)
         check_monitors(init["trainer"]["callbacks"] or [], self.model.monitor, self.model.metric_names())
+        if init["trainer"]["check_val_every_n_epoch"] == 0:
+            raise UsageError("--trainer.check_val_every_n_epoch=0 must be at least 1")
         if self.checkpoint is not None:
             check_shapes(self.model, self.checkpoint, resolved)
         with self._run_folder(command, config) as self.run_folder:
@@ -378,6 +381,8 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
 
             return sweep(module_class, CONFIGS / default_config, args[1:])
         return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+    except MisconfigurationException as error:  # as Lightning calls arguments of its trainer that cannot be
+        raise UsageError(" ".join(str(error).split())) from error
     finally:
         ours.removeHandler(handler)
 
