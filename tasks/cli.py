@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichModelSummary, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
