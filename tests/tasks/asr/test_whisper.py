@@ -175,7 +175,8 @@ def test_the_prompt_is_given_and_not_learnt():
     audio, samples = utterances(3200, 1600)
     batch = {"tokens": torch.tensor([[5, 6] + [7] * 498, [5] + [0] * 499]), "token_lengths": torch.tensor([500, 1])}
     with pytest.warns(match="utterance 0 .* its text is too long"):
-        loss = module._loss(model.encode(audio, samples), batch | {"name": ["utterance 0", "utterance 1"]}, "train")
+        means = module._means(model.encode(audio, samples), batch | {"name": ["utterance 0", "utterance 1"]}, "train")
+    loss = module._with_loss({name: mean.value for name, mean in means.items()})["loss"]
     assert given[0].shape == (2, 448)
     assert given[0][1, :4].tolist() == [*PROMPT, 5, VOCAB]
     torch.testing.assert_close(loss, torch.tensor(float(np.log(VOCAB + SPECIAL))))
