@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tasks.base import ForExport, TaskModule
 from tasks.checkpoint import EXPORTED, load
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 from tasks.model_card import model_card
 from tasks.run import keep_earlier, write_anew
 
@@ -64,7 +64,13 @@ def export(
     write_anew(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     exported = model.for_export()
     if onnx:
-        _write_onnx(exported, folder / ONNX)
+        try:
+            _write_onnx(exported, folder / ONNX)
+        except TaskError:
+            raise
+        except Exception as error:  # torch's exporter and ONNX Runtime have many of their own
+            (folder / ONNX).unlink(missing_ok=True)
+            raise TaskError(f"--onnx=true: this network cannot be written as ONNX ({first_line(error)})") from error
     files = [EXPORTED, "config.yaml", *[ONNX] * onnx]
     write_anew(folder / "README.md", model_card(model, type(datamodule), exported, files=files))
     _compare(exported, load(folder, type(model)).for_export().network, folder)

@@ -120,7 +120,7 @@ class Forecaster(nn.Module):
         encoded = self.encoder(tokens, key_padding_mask=padding)
         outputs = self._decode(x, encoded, padding, covariates)
         horizon, each = self.shape.prediction_length, self.tokens.channels_each
-        outputs = outputs.view(len(past), self.shape.num_channels // each, horizon, each, self.head.num_outputs)
+        outputs = outputs.view(past.shape[0], self.shape.num_channels // each, horizon, each, self.head.num_outputs)
         outputs = outputs.transpose(1, 2).flatten(2, 3)
         if self.direct is not None:
             level = self.direct(x.transpose(1, 2)).transpose(1, 2)[..., None]

@@ -101,6 +101,16 @@ def test_a_folder_that_cannot_be_written_to(runs, call, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_network_that_onnx_cannot_have_is_told(runs, call, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no function for aten.x\nand a long trace")
+
+    monkeypatch.setattr("tasks.export.torch.onnx.export", fail)
+    ended = call("vit", "export", "--ckpt_path", best(runs["vit"]), "--output", tmp_path, "--onnx=true")
+    assert ended.code == 1
+    assert ended.one_line.endswith("this network cannot be written as ONNX (no function for aten.x)")
+
+
 def test_onnx_without_its_packages_is_told(runs, call, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.export.importlib.util.find_spec", lambda _: None)
     ended = call("vit", "export", "--ckpt_path", best(runs["vit"]), "--output", tmp_path, "--onnx=true")
