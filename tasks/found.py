@@ -51,11 +51,8 @@ def _data_of(config: Path) -> Any:
 
 def _carried(task: str, data: type[DataModule]) -> list[str]:
     """A data set that comes with a package, or is made."""
-    if data.found_by:
+    if data.package is None:  # it lies in a folder, or in a file that only the user knows
         return []
-    if data.package is None:
-        own = [each for each in experiments(task) if _data_of(each) is data]
-        return [f"  {_name(data)}: made, needs nothing: {_fit(task, data)}"] if own else []
     if importlib.util.find_spec(data.package) is None:
         return [f"  {_name(data)}: not here; pip install {data.package.replace('_', '-')} brings it"]
     return [f"  {_name(data)}: with the package {data.package}: {_fit(task, data)}"]

@@ -37,6 +37,8 @@ class RecurringShapes(ForecastDataModule):
         ValueError: If `period` or `num_series` is less than 1, or `noise` is negative.
     """
 
+    package = "numpy"
+
     def __init__(
         self,
         *,
