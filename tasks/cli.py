@@ -64,7 +64,6 @@ class TaskCLI(LightningCLI):
         self.command = args[0]
         self.module_class = module_class
         self.commands = commands_of(module_class)
-        self.typed = shlex.join(["python", "-m", f"tasks.{module_class.task}", *args])
         self.default_config = default_config
         self.checkpoint: dict[str, Any] | None = None
         self.args = args
@@ -223,7 +222,8 @@ class TaskCLI(LightningCLI):
         known: dict[str, Any] = {} if self.checkpoint is None else provenance_of(self.checkpoint, str(path))
         if command != "fit":
             return known
-        return {"commands": [*known.get("commands", []), self.typed], "commit": commit(), "date": now()}
+        typed = shlex.join(["python", "-m", f"tasks.{self.module_class.task}", *self.args])
+        return {"commands": [*known.get("commands", []), typed], "commit": commit(), "date": now()}
 
     def _facts(self, command: str) -> dict[str, Any]:
         """What the data knows; a checkpoint's own facts are what its weights were trained with."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,12 @@ def data_here() -> str:
     lines = [f"\ndata here (folders: {root}, which $ONECORE_DATA names):" if root.is_dir() else _no_folder(root)]
     for task in task_names():
         known = _data_sets(task)
-        lines += [line for each in known for line in _carried(task, each)]
+        lines += [_carried(task, each) for each in known if each.package is not None]
         lines += [
-            line
+            f"  {each.__name__}: in {folder}: {_fit(task, each)} --data.root={folder}"
             for folder in _folders(root)
             for each in known
             if each.is_at(folder)
-            for line in [_at(task, each, folder)]
         ]
     return "\n".join(lines) + "\n"
 
@@ -44,32 +44,24 @@ def _data_sets(task: str) -> list[type[DataModule]]:
     return [each for each in every if issubclass(each, kind) and each is not kind]
 
 
+@cache
 def _data_of(config: Path) -> Any:
     data = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("data")
     return None if data is None else import_object(data["class_path"])
 
 
-def _carried(task: str, data: type[DataModule]) -> list[str]:
-    """A data set that comes with a package, or is made."""
-    if data.package is None:  # it lies in a folder, or in a file that only the user knows
-        return []
-    if importlib.util.find_spec(data.package) is None:
-        return [f"  {_name(data)}: not here; pip install {data.package.replace('_', '-')} brings it"]
-    return [f"  {_name(data)}: with the package {data.package}: {_fit(task, data)}"]
+def _carried(task: str, data: type[DataModule]) -> str:
+    """A data set that comes with a package, or is made with one."""
+    package = str(data.package)
+    if importlib.util.find_spec(package) is None:
+        return f"  {data.__name__}: not here; pip install {package.replace('_', '-')} brings it"
+    return f"  {data.__name__}: with the package {package}: {_fit(task, data)}"
 
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")[:_MOST_FOLDERS]]
-
-
-def _at(task: str, data: type[DataModule], folder: Path) -> str:
-    return f"  {_name(data)}: in {folder}: {_fit(task, data)} --data.root={folder}"
-
-
-def _name(data: type[DataModule]) -> str:
-    return data.__name__
 
 
 def _fit(task: str, data: type[DataModule]) -> str:
