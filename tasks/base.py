@@ -10,6 +10,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -168,8 +169,15 @@ class TaskModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips, for a fused optimiser in bfloat16 too: what Lightning refuses it for, float16 alone has."""
-        precision = self.trainer.precision_plugin
+        """Clips what Lightning does not: by the norm of all parts of divided weights; a fused optimiser in bfloat16.
+
+        What Lightning refuses the latter for, float16 alone has.
+        """
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        whole, precision = self.trainer.model, self.trainer.precision_plugin
+        if isinstance(whole, FullyShardedDataParallel) and gradient_clip_val and algorithm == "norm":
+            whole.clip_grad_norm_(gradient_clip_val)
+            return
         if isinstance(precision, MixedPrecision) and gradient_clip_val:
             if precision.scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
                 raise TaskError(
@@ -177,7 +185,6 @@ class TaskModule(LightningModule):
                     "float16, after they would be clipped; give --trainer.precision=bf16-mixed, or "
                     "--training.optimizer.fused=false"
                 )
-            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
             Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
             return
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)

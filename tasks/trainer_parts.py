@@ -13,6 +13,7 @@ from pytorch_lightning.plugins import CheckpointIO
 from tasks.base import TaskModule
 from tasks.callbacks import BestCheckpoint, LastCheckpoint, MovingAverage, StopCleanly
 from tasks.saving import MetricsLogger, WholeCheckpoints
+from tasks.sharding import Sharded
 
 
 def parts_without_a_run(given: Any) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def parts_of_a_run(given: Any, folder: Path, model: TaskModule, *, trains: bool)
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
     logger = [MetricsLogger(str(folder), name="", version=""), *_loggers(given["logger"], folder)]
-    return {"logger": logger, "callbacks": callbacks, "plugins": plugins, "default_root_dir": str(folder)}
+    parts = {"logger": logger, "callbacks": callbacks, "plugins": plugins, "default_root_dir": str(folder)}
+    return parts | {"strategy": Sharded()} if given["strategy"] == "fsdp" else parts
 
 
 def _shown(given: Any) -> list[Callback]:

@@ -21,6 +21,8 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 ROOT = Path(__file__).parents[2]
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 QUIET += ["--trainer.logger=false"]
+ALONE = ["--trainer.devices=1", "--trainer.strategy=auto"]
+SHARDED = ["--trainer.strategy=fsdp", "--training.ema_decay=0"]
 SMALL = [*QUIET, "--trainer.log_every_n_steps=1", "--model.encoder.embed_dim=16", "--model.encoder.num_heads=2"]
 SMALL += ["--model.encoder.num_layers=1", "--model.encoder.ffn_dim=16", "--training.ema_decay=0.5"]
 SMALL += ["--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1"]
@@ -97,10 +99,11 @@ def run_here(commands: list[list[str]]) -> None:
 
 
 def run_by_two(commands: list[list[str]]) -> None:
-    """Runs commands one after another in one pair of processes."""
+    """Runs commands one after another in one pair of processes, by ddp unless a command says otherwise."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port()), "OMP_NUM_THREADS": "1"}
     pair = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    line = [sys.executable, "-m", "tests.tasks.several", json.dumps([[*command, *pair] for command in commands])]
+    commands = [[task, command, *pair, *args] for task, command, *args in commands]
+    line = [sys.executable, "-m", "tests.tasks.several", json.dumps(commands)]
     processes = [
         subprocess.Popen(
             line, cwd=ROOT, env={**os.environ, **place, "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.several import GIVE, ROOT, curve, figures, run_by_two, run_here
+from tests.tasks.several import ALONE, GIVE, ROOT, SHARDED, curve, figures, run_by_two, run_here
 
 TASKS = list(GIVE)
 GOES_ON = ["vit"]
@@ -36,15 +36,25 @@ def run(tmp_path_factory):
         """With the other's checkpoints, which know how many processes they were of."""
         commands = []
         for task in GOES_ON:
-            of, alone = find("fit", 3 - processes, task), ["--trainer.devices=1", "--trainer.strategy=auto"]
-            on = [*given[task].share(processes), "--trainer.max_epochs=3", *(alone if processes == 1 else [])]
+            of = find("fit", 3 - processes, task)
+            on = [*given[task].share(processes), "--trainer.max_epochs=3", *(ALONE if processes == 1 else [])]
             commands += [[task, "fit", checkpoint(of, "last"), *on, place("on", processes)]]
             commands += [[task, "test", checkpoint(of, "best"), place("test", processes)]]
         return commands
 
+    def whole_again() -> list[list[str]]:
+        """With the checkpoints of two processes that had a part of each weight."""
+        on = [*given["vit"].share(1), "--trainer.max_epochs=3", *ALONE, place("whole on", 1)]
+        return [
+            *([task, "test", checkpoint(find("parts", 2, task), "best"), place("whole", 1)] for task in TASKS),
+            ["vit", "fit", checkpoint(find("parts", 2, "vit"), "last"), *on],
+        ]
+
     run_here([[task, "fit", *given[task].args, *given[task].share(1), place("fit", 1)] for task in TASKS])
-    run_by_two([[task, "fit", *given[task].args, *given[task].share(2), place("fit", 2)] for task in TASKS] + later(2))
-    run_here(later(1))
+    by_two = [[task, "fit", *given[task].args, *given[task].share(2), place("fit", 2)] for task in TASKS]
+    divided = [[task, "fit", *given[task].args, *given[task].share(2), *SHARDED, place("parts", 2)] for task in TASKS]
+    run_by_two([*by_two, *later(2), *divided])
+    run_here([*later(1), *whole_again()])
     return find
 
 
@@ -66,9 +76,22 @@ def test_each_goes_on_with_and_tests_what_the_other_has_saved(run, task):
         assert tested == pytest.approx({name: fitted[name] for name in tested}, abs=1e-5, rel=1e-5)
 
 
-def start(task: str, args: list[str]) -> subprocess.Popen[str]:
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes_with_a_part_of_each_weight_learn_what_one_does(run, task):
+    """Averaging is left out, which changes no loss of the training; the clipped gradient is that of all parts."""
+    parts = run("parts", 2, task)
+    assert curve(parts) == pytest.approx(curve(run("fit", 1, task)), abs=1e-5, rel=1e-5)
+    tested, fitted = figures(run("whole", 1, task)), figures(parts)
+    assert tested == pytest.approx({name: fitted[name] for name in tested}, abs=1e-5, rel=1e-5)
+
+
+def test_one_goes_on_with_what_two_have_saved_in_parts(run):
+    assert curve(run("whole on", 1, "vit")) == pytest.approx(curve(run("on", 1, "vit")), abs=1e-5, rel=1e-5)
+
+
+def start(task: str, args: list[str], strategy: str = "ddp") -> subprocess.Popen[str]:
     """A command as it is typed, of two processes that it starts itself."""
-    line = [sys.executable, "-m", f"tasks.{task}", *args, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    line = [sys.executable, "-m", f"tasks.{task}", *args, "--trainer.devices=2", f"--trainer.strategy={strategy}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
@@ -108,6 +131,15 @@ def test_a_command_starts_its_processes_itself(run, task, tmp_path):
     assert out.splitlines()[-1] == f"run: {folder}"
     assert curve(folder) == pytest.approx(curve(run("fit", 1, task)), abs=1e-5, rel=1e-5)
     assert figures(folder) == pytest.approx(figures(run("fit", 1, task)), abs=1e-5, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_go_on_with_what_two_have_saved_in_parts(run, tmp_path):
+    on = [checkpoint(run("parts", 2, "vit"), "last"), "--trainer.max_epochs=3", f"--runs={tmp_path}"]
+    code, _, said = finish(start("vit", ["fit", *on], "fsdp"))
+    assert code == 0, said
+    (folder,) = (tmp_path / "vit").iterdir()
+    assert curve(folder) == pytest.approx(curve(run("on", 1, "vit")), abs=1e-5, rel=1e-5)
 
 
 @pytest.mark.slow
