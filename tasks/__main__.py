@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from tasks.launch import without_collection
 from tasks.overview import next_commands, tasks_and_configs
 
 
@@ -19,8 +20,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     sys.stdout.write(next_commands())
     sys.stdout.flush()
-    from tasks.found import data_here
-
+    with without_collection():
+        from tasks.found import data_here
     sys.stdout.write(data_here())
     return 0
 

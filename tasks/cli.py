@@ -5,8 +5,6 @@ so whatever the command line says comes later and wins; nothing else has to be g
 without a training by `--config` and `--model.pretrained` in its place.
 """
 
-import argparse
-import importlib.util
 import json
 import logging
 import shlex
@@ -21,30 +19,27 @@ from typing import Any, cast
 import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, Trainer
-from pytorch_lightning.callbacks import Callback, RichModelSummary, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
-from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
 from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
-from tasks.callbacks import BestCheckpoint, LastCheckpoint, MovingAverage, StopCleanly, check_monitors
+from tasks.callbacks import BestCheckpoint, check_monitors
+from tasks.check_data import check_data
 from tasks.checkpoint import check_shapes, is_exported, provenance_of, read_checkpoint
 from tasks.commands import commands_of
-from tasks.errors import TaskError, UsageError, first_line
+from tasks.errors import TaskError, UsageError
 from tasks.machine import commit
 from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
 from tasks.prediction import predict_files
 from tasks.processes import end_others, is_first
 from tasks.run import claimed_run_folder, now, write_whole
-from tasks.saving import MetricsLogger, WholeCheckpoints
+from tasks.trainer_parts import parts_of_a_run, parts_without_a_run, quiet_lightning
 from tasks.transfer import keep_encoder, take_encoder
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 SHARDED = (FSDPStrategy, ModelParallelStrategy)
 """Strategies by which a process has a part of each weight."""
 KEEPS_A_RUN = ("fit", "validate", "test")
@@ -185,7 +180,7 @@ class TaskCLI(LightningCLI):
         if self.checkpoint is not None:
             check_shapes(self.model, self.checkpoint, resolved)
         with self._run_folder(command, config) as self.run_folder:
-            self.trainer = self.instantiate_trainer(**self._trainer_parts(init["trainer"]))
+            self.trainer = self.instantiate_trainer(**self._parts(init["trainer"]))
             self._check_strategy(command)
         if self.run_folder is not None and is_first():
             write_whole(self.run_folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
@@ -200,6 +195,11 @@ class TaskCLI(LightningCLI):
                 yield folder
         else:
             yield Path(config["runs"], self.module_class.task)
+
+    def _parts(self, given: Any) -> dict[str, Any]:
+        if self.run_folder is None:
+            return parts_without_a_run(given)
+        return parts_of_a_run(given, self.run_folder, self.model, trains=self.subcommand == "fit")
 
     def _check_strategy(self, command: str) -> None:
         if command not in KEEPS_A_RUN and self.trainer.world_size > 1:
@@ -262,38 +262,6 @@ class TaskCLI(LightningCLI):
         if data.get("root") is not None:
             data["root"] = str(Path(data["root"]).expanduser().absolute())
         return resolved
-
-    def _trainer_parts(self, given: Any) -> dict[str, Any]:
-        """Loggers and callbacks that every run has, after those that the configuration names."""
-        callbacks: list[Callback] = list(given["callbacks"] or [])
-        if given["enable_progress_bar"] is not False:
-            callbacks.append(RichProgressBar())
-        folder = self.run_folder
-        if folder is None:
-            return {"logger": False, "callbacks": callbacks}
-        if self.subcommand == "fit":
-            if given["enable_model_summary"] is not False:
-                callbacks.append(RichModelSummary())
-            last = folder / "checkpoints" / "last.ckpt"
-            resume = f"python -m tasks.{self.module_class.task} fit --ckpt_path {last}"
-            if self.model.ema_decay > 0:
-                callbacks.append(MovingAverage(self.model.ema_decay))
-            callbacks.append(StopCleanly(last, resume))  # after the average has taken the step in
-            if not given["fast_dev_run"] and given["enable_checkpointing"] is not False:
-                callbacks.append(BestCheckpoint(last.parent, self.model.monitor, self.model.monitor_mode))
-                callbacks.append(LastCheckpoint(last))
-        loggers: list[Logger] = [MetricsLogger(str(folder), name="", version="")]
-        if isinstance(given["logger"], Logger):
-            loggers.append(given["logger"])
-        elif isinstance(given["logger"], list):
-            loggers += given["logger"]
-        elif given["logger"] is not False and importlib.util.find_spec("tensorboard"):
-            loggers.append(TensorBoardLogger(str(folder), name="", version=""))
-        plugins = given["plugins"] if isinstance(given["plugins"], list) else [given["plugins"]]
-        plugins = [plugin for plugin in plugins if plugin is not None]
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(WholeCheckpoints())
-        return {"logger": loggers, "callbacks": callbacks, "plugins": plugins, "default_root_dir": str(folder)}
 
     def fit(self, model: TaskModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Trains, then tests the best checkpoint."""
@@ -362,14 +330,16 @@ class TaskCLI(LightningCLI):
         self.last_line = f"run: {self.run_folder}"
 
 
-def run(module_class: type[TaskModule], default_config: str, args: list[str]) -> str:
+def run(module_class: type[TaskModule], default_config: Path, args: list[str]) -> str:
     """Runs one command and returns its last line: `run: <folder>`, or where its results are.
 
     Args:
         module_class: The task's module.
-        default_config: The experiment of `fit` without `--config`, a path below `configs`.
+        default_config: The experiment of `fit` without `--config`.
         args: The command line, command first.
     """
+    if args[0] == "check-data":
+        return check_data(default_config, args[1:])
     keep_freed_memory()
     quiet_lightning()
     ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
@@ -379,55 +349,12 @@ def run(module_class: type[TaskModule], default_config: str, args: list[str]) ->
         if args[0] == "sweep":
             from tasks.sweep.run import sweep
 
-            return sweep(module_class, CONFIGS / default_config, args[1:])
-        return TaskCLI(module_class, CONFIGS / default_config, args).last_line
+            return sweep(module_class, default_config, args[1:])
+        return TaskCLI(module_class, default_config, args).last_line
     except MisconfigurationException as error:  # as Lightning calls arguments of its trainer that cannot be
         raise UsageError(" ".join(str(error).split())) from error
     finally:
         ours.removeHandler(handler)
-
-
-def quiet_lightning() -> None:
-    """Leaves out what Lightning says of things that are as they should be."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        "does not have many workers",
-        "Experiment logs directory",
-        "TensorBoardLogger|LeafSpec",
-        "in eval mode",
-        "recommended to use `self.log",  # every figure is that of all processes already
-        "was called before the ``update`` method",  # where a process has no sample of a part
-    ):
-        warnings.filterwarnings("ignore", message=f".*({message}).*")
-
-
-def check_data(default_config: str, args: list[str]) -> str:
-    """Looks a data set over and returns the report.
-
-    Args:
-        default_config: The experiment whose data are looked at unless others are given, a path below `configs`.
-        args: The command line, command first.
-    """
-    parser = TaskParser()
-    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    words.add_argument("--config", "-c", action="append")
-    try:
-        given, own = words.parse_known_args(args[1:])
-    except argparse.ArgumentError as error:
-        raise UsageError(str(error)) from error
-    data: Any = {}
-    for file in given.config or [CONFIGS / default_config]:
-        try:
-            data = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("data", data)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-            raise UsageError(f"--config={file} is no readable configuration: {first_line(error)}") from error
-    try:
-        config = parser.parse_args([f"--data={json.dumps(data)}", *own])
-    except UsageError as error:
-        raise UsageError(explain(str(error), parser, own, {"data": data})) from error
-    return str(parser.instantiate_classes(config)["data"].check())
 
 
 def _needs_weights(command: str) -> str:

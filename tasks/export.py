@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +59,8 @@ def export(
     folder = Path(output)
     model.eval()
     config = without_places(model.config)
-    header = {"task": model.task, "config": config, "facts": model.facts, "provenance": model.provenance}
+    known = _provenance_to_give(model.provenance)
+    header = {"task": model.task, "config": config, "facts": model.facts, "provenance": known}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     write_anew(folder / EXPORTED, safetensors.torch.save(tensors, {"onecore": json.dumps(header)}))
     write_anew(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -72,7 +74,7 @@ def export(
             (folder / ONNX).unlink(missing_ok=True)
             raise TaskError(f"--onnx=true: this network cannot be written as ONNX ({first_line(error)})") from error
     files = [EXPORTED, "config.yaml", *[ONNX] * onnx]
-    write_anew(folder / "README.md", model_card(model, type(datamodule), exported, files=files))
+    write_anew(folder / "README.md", model_card(model, known, type(datamodule), exported, files=files))
     _compare(exported, load(folder, type(model)).for_export().network, folder)
     return folder
 
@@ -85,6 +87,27 @@ def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and Path(value).is_absolute():
             data[name] = None
     return shown
+
+
+def _provenance_to_give(known: Mapping[str, Any]) -> dict[str, Any]:
+    """With the metrics of the run where that lies beside the checkpoint, and without the places of this machine."""
+    given = {name: value for name, value in known.items() if name != "file"}
+    metrics, file = dict(known.get("metrics", {})), Path(known.get("file", ""))
+    beside = file.parent.parent / "metrics.json"
+    if file.name == "best.ckpt" and beside.is_file():
+        metrics |= json.loads(beside.read_text(encoding="utf-8"))
+    commands = [shlex.join(map(_without_place, shlex.split(command))) for command in known.get("commands", [])]
+    return {**given, "metrics": metrics, "commands": commands}
+
+
+def _without_place(word: str) -> str:
+    """A word of a command line, FOLDER for a path from the root.
+
+    >>> _without_place("--data.root=/home/me/data"), _without_place("--data.fill=mask")
+    ('--data.root=FOLDER', '--data.fill=mask')
+    """
+    name, is_given, value = word.rpartition("=")
+    return f"{name}{is_given}FOLDER" if Path(value).is_absolute() else word
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import yaml
 
 import datamodules
 from datamodules import DataModule
-from tasks.help import import_object
-from tasks.overview import default_of, experiments, task_names
+from tasks.catalogue import TASKS, import_object
+from tasks.overview import experiments
 
 _MOST_FOLDERS = 200
 """So many folders of the data's own are looked into."""
@@ -21,7 +21,7 @@ def data_here() -> str:
     """Of each task the data that need no folder, and those found in `$ONECORE_DATA`, or else `data`."""
     root = Path(os.environ.get("ONECORE_DATA") or "data").expanduser()
     lines = [f"\ndata here (folders: {root}, which $ONECORE_DATA names):" if root.is_dir() else _no_folder(root)]
-    for task in task_names():
+    for task in TASKS:
         known = _data_sets(task)
         lines += [_carried(task, each) for each in known if each.package is not None]
         lines += [
@@ -39,7 +39,7 @@ def _no_folder(root: Path) -> str:
 
 def _data_sets(task: str) -> list[type[DataModule]]:
     """The data sets that a task can take: those of the same kind as its default experiment's."""
-    kind = _data_of(default_of(task)).__base__
+    kind = _data_of(TASKS[task].config).__base__
     every = [getattr(datamodules, name) for name in datamodules.__all__]
     return [each for each in every if issubclass(each, kind) and each is not kind]
 
@@ -69,6 +69,6 @@ def _fit(task: str, data: type[DataModule]) -> str:
     own = [each for each in experiments(task) if _data_of(each) is data]
     if not own:
         return f"python -m tasks.{task} fit --data={data.__name__}"
-    if own[0] == default_of(task):
+    if own[0] == TASKS[task].config:
         return f"python -m tasks.{task} fit"
     return f"python -m tasks.{task} fit --config {own[0].relative_to(own[0].parents[2])}"

@@ -19,16 +19,10 @@ import yaml
 
 from tasks.base import TaskModule
 from tasks.build import EncoderStart
+from tasks.catalogue import TASKS, import_object
 from tasks.commands import commands_of
+from tasks.docstrings import summary
 from tasks.sweep.arguments import EXPLAINED, SUMMARY, parser
-
-TASKS = {
-    "asr": ("tasks.asr.module.ASRModule", "asr/sentences.yaml"),
-    "vit": ("tasks.vit.module.ViTModule", "vit/mnist.yaml"),
-    "detr": ("tasks.detr.module.DETRModule", "detr/digits.yaml"),
-    "forecast": ("tasks.forecast.module.ForecastModule", "forecast/demand.yaml"),
-}
-"""Of each task its module and the experiment that `fit` runs without `--config`."""
 
 COMMANDS = {
     "fit": "Trains, then tests the best checkpoint.",
@@ -50,17 +44,17 @@ trainer: any argument of pytorch_lightning.Trainer, as
 
 def help_texts(task: str) -> dict[str, str]:
     """The help of a task and of each of its commands, by the name of the file that holds it."""
-    module_path, default = TASKS[task]
-    module_class = import_object(module_path)
-    config = yaml.safe_load((Path(__file__).parents[1] / "configs" / default).read_text(encoding="utf-8"))
+    default = TASKS[task].default
+    module_class = import_object(TASKS[task].module)
+    config = yaml.safe_load(TASKS[task].config.read_text(encoding="utf-8"))
     texts = {"overview": _overview(task, module_class, default)}
     data = import_object(config["data"]["class_path"])
     about_data = ["", *_group("data", data, config["data"].get("init_args", {}), set())]
     about_data += [
         "  Other data sets, by --data=NAME: " + ", ".join(n for n in _data_sets() if n != data.__name__) + "."
     ]
-    for command, summary in _commands(module_class).items():
-        lines = [f"usage: python -m tasks.{task} {command} [--name=value ...]", "", summary, ""]
+    for command, purpose in _commands(module_class).items():
+        lines = [f"usage: python -m tasks.{task} {command} [--name=value ...]", "", purpose, ""]
         lines += _command_arguments(command, default, module_class)
         if command == "fit":
             lines += ["", "The data's facts set " + ", ".join(f"model.{fact}" for fact in module_class.links) + "."]
@@ -78,23 +72,12 @@ def help_texts(task: str) -> dict[str, str]:
     return texts
 
 
-def import_object(path: str) -> Any:
-    """Imports what a dotted path names."""
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
 def _commands(module_class: type[TaskModule]) -> dict[str, str]:
     """What each command that takes a network does: those of every task, and the task's own."""
-    return COMMANDS | {name: _summary(function) for name, function in commands_of(module_class).items()}
-
-
-def _summary(documented: Any) -> str:
-    return docstring_parser.parse(inspect.getdoc(documented) or "").short_description or ""
+    return COMMANDS | {name: summary(function) for name, function in commands_of(module_class).items()}
 
 
 def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
-    summary = _summary(module_class)
     every = {
         **_commands(module_class),
         "sweep": SUMMARY,
@@ -102,7 +85,8 @@ def _overview(task: str, module_class: type[TaskModule], default: str) -> str:
     }
     commands = "\n".join(f"  {name:<12}{text}" for name, text in every.items())
     return (
-        f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary}\n\ncommands:\n{commands}\n\n"
+        f"usage: python -m tasks.{task} COMMAND [--name=value ...]\n\n{summary(module_class)}\n\n"
+        f"commands:\n{commands}\n\n"
         f"`fit` needs no argument: it runs configs/{default}; `sweep` needs --trials and --space. The others\n"
         f"need --ckpt_path; those that write elsewhere --output, those that read files of yours --input.\n"
         f"`python -m tasks.{task} COMMAND --help` lists all arguments.\n"
@@ -161,7 +145,7 @@ def _group(prefix: str, cls: type, values: dict[str, Any], skip: set[str], *besi
             f"{prefix}: any argument of {cls.__module__.removesuffix('.' + cls.__name__.lower())}.{cls.__name__}"
             + (f" (here {given})" if given else "")
         ]
-    lines = [f"{prefix}: {_summary(cls)} ({cls.__name__})"]
+    lines = [f"{prefix}: {summary(cls)} ({cls.__name__})"]
     nested: list[str] = []
     for name, annotation, default, text in chain.from_iterable(map(_parameters, (cls, *beside))):
         if name in skip:

@@ -1,52 +1,49 @@
 """The model card of an exported network (Mitchell et al. 2019, "Model Cards for Model Reporting")."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import docstring_parser
 import yaml
 from torch import nn
 
 from tasks.base import ForExport, TaskModule
+from tasks.docstrings import summary
 
 _NOT_KNOWN = "not known: the checkpoint was written before onecore kept it"
 _MOST = 20
 """Names of a list that are shown."""
 
 
-def model_card(model: TaskModule, data: type, exported: ForExport, *, files: Sequence[str]) -> str:
+def model_card(
+    model: TaskModule, known: Mapping[str, Any], data: type, exported: ForExport, *, files: Sequence[str]
+) -> str:
     """Says what a network is, how it is used, what it has learnt from, and how good it was.
 
     Args:
-        model: The module, whose `provenance` says where its weights come from.
+        model: The module.
+        known: What is told of where its weights come from.
         data: The class of the data.
         exported: What of it other runtimes take.
         files: Files beside the card.
     """
-    task, known = model.task, model.provenance
+    task = model.task
     name = f"{type(model.network).__name__} of {task}"
     parts = [
         "---\n" + yaml.safe_dump({"library_name": "onecore", "tags": ["onecore", task]}, sort_keys=False) + "---",
         f"# {name}",
-        _first_line(type(model)),
+        summary(type(model)),
         f"- network: {_architecture(model.network)}\n- inputs of the network: {_inputs(exported)}\n"
         f"- files: {', '.join(f'`{file}`' for file in files)}",
         "## Use\n\n```sh\n"
         f"python -m tasks.{task} predict --ckpt_path FOLDER --input FILES --output predictions\n"
         f"python -m tasks.{task} test --ckpt_path FOLDER --data.root=DATA\n```\n\nFOLDER is this file's.",
-        f"## Data\n\n{data.__name__}: {_first_line(data)}\n\n{_table('fact', _facts(model.facts))}",
+        f"## Data\n\n{data.__name__}: {summary(data)}\n\n{_table('fact', _facts(model.facts))}",
         f"## Metrics\n\n{_metrics(known)}",
         f"## Training\n\n{_training(known)}\n\n```yaml\n{_settings(model.config)}```",
         "## Limits\n\nMeasured on the data named above and on nothing else. What it makes of other data, other people "
         "or other machines is not known; who uses it for more than an experiment has to measure that first.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _first_line(documented: Any) -> str:
-    return docstring_parser.parse(documented.__doc__ or "").short_description or ""
 
 
 def _architecture(network: nn.Module) -> str:
@@ -82,18 +79,8 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _metrics(known: Mapping[str, Any]) -> str:
-    """Those of the checkpoint's validation, and those of its run where that lies beside it."""
-    values = {name: f"{value:.6g}" for name, value in _measured(known).items()}
+    values = {name: f"{value:.6g}" for name, value in known.get("metrics", {}).items()}
     return _table("metric", values) if values else "None is known: the run was stopped before it was validated."
-
-
-def _measured(known: Mapping[str, Any]) -> dict[str, float]:
-    metrics = dict(known.get("metrics", {}))
-    file = Path(known.get("file", ""))
-    beside = file.parent.parent / "metrics.json"
-    if file.name == "best.ckpt" and beside.is_file():
-        metrics |= json.loads(beside.read_text(encoding="utf-8"))
-    return metrics
 
 
 def _training(known: Mapping[str, Any]) -> str:

@@ -8,14 +8,7 @@ from tasks.launch import launch
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    return launch("asr", _run, args)
-
-
-def _run(args: list[str]) -> str:
-    from tasks.asr.module import ASRModule
-    from tasks.cli import run
-
-    return run(ASRModule, "asr/sentences.yaml", args)
+    return launch("asr", args)
 
 
 if __name__ == "__main__":

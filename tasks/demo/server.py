@@ -50,9 +50,9 @@ def ready(options: argparse.Namespace) -> Iterator[tuple[Any, socket.socket]]:
             import uvicorn
         except ImportError:
             raise UsageError("the page needs gradio: pip install 'onecore[demo]'") from None
-        from tasks.cli import quiet_lightning
         from tasks.demo.page import WORDS, make_page
         from tasks.demo.trial import Trial
+        from tasks.trainer_parts import quiet_lightning
 
         quiet_lightning()
         runs = find_runs(options.runs, tuple(WORDS))

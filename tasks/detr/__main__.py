@@ -3,21 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from tasks.launch import SUBCOMMANDS, launch
-
-DEFAULT = "detr/digits.yaml"
+from tasks.launch import launch
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    return launch("detr", _run, args, commands=(*SUBCOMMANDS, "check-data"))
-
-
-def _run(args: list[str]) -> str:
-    from tasks.cli import check_data, run
-    from tasks.detr.module import DETRModule
-
-    return check_data(DEFAULT, args) if args[0] == "check-data" else run(DETRModule, DEFAULT, args)
+    return launch("detr", args)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from tasks.launch import SUBCOMMANDS, launch
+from tasks.launch import launch
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    return launch("forecast", _run, args, commands=(*SUBCOMMANDS, "backtest"))
-
-
-def _run(args: list[str]) -> str:
-    from tasks.cli import run
-    from tasks.forecast.module import ForecastModule
-
-    return run(ForecastModule, "forecast/demand.yaml", args)
+    return launch("forecast", args)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,7 @@ from tasks.launch import launch
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    return launch("vit", _run, args)
-
-
-def _run(args: list[str]) -> str:
-    from tasks.cli import run
-    from tasks.vit.module import ViTModule
-
-    return run(ViTModule, "vit/mnist.yaml", args)
+    return launch("vit", args)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasks.catalogue import TASKS
 from tasks.cli import run
 from tasks.errors import UsageError
 from tasks.help import _command_arguments
@@ -37,7 +38,7 @@ class Measuring(ViTModule):
 def test_it_runs_with_the_weights_and_facts_of_the_checkpoint(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = [best(trained), *QUIET, "--output=there", "--stride=3", "--model.dropout=0.25"]
-    assert run(Measuring, "vit/mnist.yaml", ["measure", *args]) == "measure: there"
+    assert run(Measuring, TASKS["vit"].config, ["measure", *args]) == "measure: there"
     trainer, model, datamodule, stride = calls.pop()
     assert stride == 3
     assert trainer.num_devices == 1
@@ -59,13 +60,13 @@ def test_it_runs_with_the_weights_and_facts_of_the_checkpoint(trained, tmp_path,
 )
 def test_mistakes_get_one_line(trained, arguments, message):
     with pytest.raises(UsageError, match=message):
-        run(Measuring, "vit/mnist.yaml", ["measure", best(trained), *QUIET, *arguments])
+        run(Measuring, TASKS["vit"].config, ["measure", best(trained), *QUIET, *arguments])
     assert not calls
 
 
 def test_it_needs_weights():
     with pytest.raises(UsageError, match="measure needs --ckpt_path"):
-        run(Measuring, "vit/mnist.yaml", ["measure", "--output=there"])
+        run(Measuring, TASKS["vit"].config, ["measure", "--output=there"])
 
 
 def test_its_help_is_its_docstring():

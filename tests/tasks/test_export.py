@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
+from tasks.catalogue import TASKS, import_object
 from tasks.checkpoint import load
 from tasks.export import outputs_of, without_places
-from tasks.help import TASKS, import_object
 from tasks.machine import commit
 from tests.tasks.conftest import MAINS
 
@@ -26,7 +26,7 @@ def test_what_is_exported_stands_in_for_the_checkpoint(task, runs, call, tmp_pat
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1] == f"export: {folder}"
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.yaml", "README.md"}
-    module_class = import_object(TASKS[task][0])
+    module_class = import_object(TASKS[task].module)
     here, there = load(best(runs[task]), module_class), load(folder, module_class)
     assert json.loads(json.dumps(here.facts)) == there.facts
     assert (
@@ -49,9 +49,10 @@ def test_the_card_says_what_the_run_has_measured_and_how_it_was_made(task, runs,
     for name, value in json.loads((runs[task] / "metrics.json").read_text()).items():
         assert f"| {name} | {value:.6g} |" in card
     assert f"- command: `python -m tasks.{task} fit " in card
-    assert f"--runs={runs[task].parents[1]}" in card
+    assert "--runs=FOLDER" in card
+    assert not [file.name for file in tmp_path.iterdir() if str(runs[task].parents[2]).encode() in file.read_bytes()]
     assert commit() is None or f"- commit: {commit()}" in card
-    parameters = sum(each.numel() for each in load(tmp_path, import_object(TASKS[task][0])).network.parameters())
+    parameters = sum(each.numel() for each in load(tmp_path, import_object(TASKS[task].module)).network.parameters())
     assert f"- network: {parameters:,} parameters (" in card
 
 

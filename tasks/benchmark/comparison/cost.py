@@ -20,9 +20,9 @@ from tasks.base import TaskModule
 from tasks.benchmark.comparison.experiments import Experiment, class_of
 from tasks.benchmark.measure import MEBIBYTE, interleave, peak_memory, prepare
 from tasks.build import TaskParser, build
+from tasks.catalogue import TASKS, import_object
 from tasks.cli import TaskCLI
 from tasks.errors import TaskError, UsageError, first_line
-from tasks.help import TASKS, import_object
 from tasks.mistakes import explain
 from tasks.optim import build_optimizer
 
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 def make_bench(experiment: Experiment, args: Sequence[str]) -> Bench:
     """Builds an experiment from its command line; nothing is trained, and nothing is left on the disk."""
-    module_class: type[TaskModule] = import_object(TASKS[experiment.task][0])
+    module_class: type[TaskModule] = import_object(TASKS[experiment.task].module)
     with tempfile.TemporaryDirectory() as folder:
         quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", f"--runs={folder}"]
         cli = _Unrun(module_class, Path(), ["fit", *args, *quiet])

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks.catalogue import CONFIGS
+
 MECHANISMS = {
     "full": "FullAttention",
     "sparse": "SparseAttention",
@@ -12,7 +14,6 @@ MECHANISMS = {
     "longformer": "LongformerAttention",
 }
 REFERENCE = "full"
-_CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 Settings = Mapping[str, Mapping[str, int]]
 
 
@@ -84,7 +85,7 @@ class Experiment:
 
     def args(self, attention: str, *, epochs: int, data_root: Path) -> tuple[str, ...]:
         """What follows `fit`: validation only at the end, so that no checkpoint is chosen among several."""
-        args = ["--config", os.path.relpath(_CONFIGS / self.config), *self.attention_args(attention)]
+        args = ["--config", os.path.relpath(CONFIGS / self.config), *self.attention_args(attention)]
         args += [f"--trainer.max_epochs={epochs}", f"--trainer.check_val_every_n_epoch={epochs}"]
         args += ["--trainer.accelerator=cpu"]
         if self.root is not None:
