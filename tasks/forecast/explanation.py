@@ -118,8 +118,8 @@ def _draw_times(
     weights: Weights, number: int, times: pd.DatetimeIndex, values: Float[np.ndarray, "steps channels"], title: str
 ) -> bytes:
     """The history of a sequence, shaded by the last layer's weights, and below it the weights of its steps."""
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(10, 8 if "cross_attention" in weights else 5), layout="constrained")
     above, below, *last = figure.subplots(2 + ("cross_attention" in weights), 1, sharex=True)
@@ -128,15 +128,17 @@ def _draw_times(
     above.set_title(title, fontsize=10, parse_math=False)
     steps = plain_times(times)
     shade, limits = weights["last_layer"][number].numpy(), above.get_ylim()
-    look: Any = {"cmap": "Oranges", "vmin": 0, "vmax": max(shade.max(), 1e-12), "alpha": 0.4, "zorder": -1}
+    light = LinearSegmentedColormap.from_list("light", ["white", "#ffb570"])  # a line over it is still seen
+    look: Any = {"cmap": light, "vmin": 0, "vmax": max(shade.max(), 1e-12), "zorder": -1}
     above.pcolormesh(steps, limits, np.stack([shade, shade]), shading="nearest", **look)
     above.set_ylim(limits)
     for measure, color in [("last_layer", "tab:orange"), ("rollout", "tab:green")]:
-        below.plot(steps, weights[measure][number].numpy(), drawstyle="steps-mid", color=color, label=TITLES[measure])
-    below.axhline(0, color="gray", linewidth=0.8)
-    below.yaxis.set_major_formatter(PercentFormatter(1))
-    below.set_ylabel("of the attention, a step")
-    below.legend(fontsize=8)
+        share = weights[measure][number].numpy() * len(steps)
+        below.plot(steps, share, drawstyle="steps-mid", color=color, label=TITLES[measure])
+    below.axhline(1, color="gray", linewidth=0.8, linestyle=":", label="all steps alike")
+    below.set(ylabel="attention to a step", ylim=(0, None))
+    below.grid(alpha=0.3)
+    below.legend(fontsize=8, loc="lower right")
     for axes in last:
         seen = weights["cross_attention"][number].numpy()
         shown = axes.pcolormesh(steps, np.arange(1, len(seen) + 1), seen, shading="nearest", cmap="inferno")

@@ -32,10 +32,15 @@ SOURCES = [
     *(ROOT / "docs").glob("*.md"),
     *(ROOT / "configs").rglob("*.yaml"),
 ]
+RECIPES = ROOT / "docs/recipes.md"
+"""Its files and commands are those of tests/test_recipes.py."""
+NAMED_FILE = re.compile(r"`((?:core|tasks|datamodules|configs|tests|docs)/[\w./]+\.\w+)`")
+
 COMMANDS = sorted(
     {
         " ".join(command.replace("\\\n", " ").split())
         for source in SOURCES
+        if source != RECIPES
         for command in re.findall(r"python -m (tasks\.(?:\\\n|[^`\n#])+)", source.read_text().replace("\\\n#", "\\\n"))
         if "|" not in command and "NAME" not in command and "COMMAND" not in command
     }
@@ -209,6 +214,9 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
 
 
 def test_documents_name_files_that_exist():
-    for source in SOURCES[:3]:
-        for name in re.findall(r"`((?:core|tasks|datamodules|configs|tests|docs)/[\w./]+\.\w+)`", source.read_text()):
-            assert (ROOT / name).exists() or "NAME" in name, f"{source.name} names {name}"
+    for source in SOURCES:
+        text = source.read_text()
+        for name in NAMED_FILE.findall(text) if source != RECIPES else ():
+            assert (ROOT / name).exists(), f"{source.name} names {name}"
+        for name in re.findall(r"(?:!\[.*?\]\(|src=\")([^\")]+)", text):
+            assert (source.parent / name).is_file(), f"{source.name} shows {name}"

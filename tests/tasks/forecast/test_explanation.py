@@ -169,7 +169,7 @@ def test_weights_stand_below_their_steps(drawn):
     np.testing.assert_allclose(np.asarray(history.get_ydata())[3:], expected.numpy(), rtol=1e-6)
     for line, measure in zip(below.lines, ("last_layer", "rollout"), strict=False):
         assert line.get_xdata(orig=True).tolist() == history.get_xdata(orig=True).tolist()
-        np.testing.assert_array_equal(line.get_ydata(), weights[measure][1].numpy())
+        np.testing.assert_array_equal(line.get_ydata(), weights[measure][1].numpy() * CONTEXT)  # 1 = all alike
     np.testing.assert_array_equal(
         last.collections[0].get_array().reshape(HORIZON, CONTEXT), weights["cross_attention"][1]
     )
