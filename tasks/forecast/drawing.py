@@ -41,16 +41,19 @@ def draw_forecast(forecast: ChannelForecast, title: str) -> bytes:
         forecast: What is drawn.
         title: Says what it is.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     draw_history(axes, forecast.past_times, forecast.past)
     times = plain_times(forecast.future_times)
-    for low, high, label in _bands(forecast.levels):
+    bands = _bands(forecast.levels)
+    for number, (low, high, label) in enumerate(bands, start=1):
         assert forecast.quantiles is not None
         lower, upper = forecast.quantiles[:, low], forecast.quantiles[:, high]
-        axes.fill_between(times, lower, upper, color="tab:orange", alpha=0.2, linewidth=0, label=label)
+        shade = colormaps["Oranges"](0.5 * number / len(bands))  # opaque, so that the legend has each band's own
+        axes.fill_between(times, lower, upper, color=shade, linewidth=0, label=label)
     mark = "." if len(times) == 1 else None  # a line of one point would not be seen
     if forecast.actual is not None:
         axes.plot(times, forecast.actual, color="black", linewidth=1, marker=mark, label="actual")

@@ -117,6 +117,7 @@ def test_history_is_drawn_in_the_datas_units_with_gaps(drawn):
     assert len(alone.get_xdata()) == 1, "a value between two missing ones is a point"
     bands = {band.get_label(): band for band in axes.collections}
     assert list(bands) == ["10% to 90%", "25% to 75%"]
+    assert len({tuple(band.get_facecolor()[0]) for band in bands.values()}) == 2, "the legend tells them apart"
     corners = bands["10% to 90%"].get_paths()[0].vertices[:, 1]
     assert corners.min() == pytest.approx(float(batch["quantiles"][0, :, 0, 0].min()))
     assert corners.max() == pytest.approx(float(batch["quantiles"][0, :, 0, -1].max()))
