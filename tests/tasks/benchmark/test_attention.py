@@ -48,7 +48,7 @@ def plan(*flags: str) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def printed_and_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def printed_and_folder(forks: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What the command printed and wrote, on sizes that say nothing about speed."""
     output = tmp_path_factory.mktemp("attention")
     with pytest.MonkeyPatch.context() as patch:
@@ -200,7 +200,7 @@ def fails_by_name(plan: Plan, shape: Shape, names: list[str], trail_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_contender_that_fails_becomes_a_row_and_the_others_go_on(tmp_path: Path, monkeypatch):
+def test_a_contender_that_fails_becomes_a_row_and_the_others_go_on(forks: None, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(points, "measure_layers", fails_by_name)
     flags = ["--lengths=16", "--causal=no", "--attentions=full,sparse,linear,longformer,sdpa,band", *QUICK]
     assert main(["attention", *flags, "--processes=2", "--output", str(tmp_path)]) == 0
