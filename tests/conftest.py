@@ -2,8 +2,10 @@
 
 import gc
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -35,6 +37,13 @@ def pytest_collection_finish() -> None:
     """The many objects of the libraries stay: the garbage collector need not look at them each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def shapes_are_right() -> Iterator[Callable[[], None]]:
+    """Called by a test that repeats what it does, after the first time: the rest takes half the time unchecked."""
+    yield lambda: jaxtyping.config.update("jaxtyping_disable", True)
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

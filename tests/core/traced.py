@@ -52,7 +52,7 @@ def test_compiled_equals_eager(mechanism):
 @pytest.mark.parametrize("make", [Encoder, Decoder], ids=["encoder", "decoder"])
 def test_an_epoch_of_unequal_lengths_compiles_at_most_three_times(make, attention):
     """Once, and twice again: for a free length, and for the other way of a mechanism with two. No graph break."""
-    network = make(8, 2, 2, attention=attention, **({} if make is Encoder else {"cross_attention": None})).eval()
+    network = make(8, 2, 1, attention=attention, **({} if make is Encoder else {"cross_attention": None})).eval()
     counter = CompileCounter()
     compiled = torch.compile(network, fullgraph=True, backend=counter)
     for length in (40, 12, 44, 28, 13, 36, 9):

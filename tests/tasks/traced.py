@@ -7,8 +7,10 @@ import pytest
 
 from tests.tasks.conftest import MAINS
 
+SLOW = {"detr", "asr"}  # torch takes half a minute for each; the command is the same
 
-@pytest.mark.parametrize("task", MAINS)
+
+@pytest.mark.parametrize("task", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in MAINS])
 def test_as_onnx_it_computes_the_same(task, runs, call, tmp_path):
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
