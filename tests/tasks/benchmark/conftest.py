@@ -20,5 +20,4 @@ def forks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.benchmark.attention.points.in_fresh_process", in_fork)
         patch.setattr("tasks.benchmark.comparison.run.in_fresh_process", in_fork)
-        patch.setattr("tasks.benchmark.speed.run.in_fresh_process", in_fork)
         yield

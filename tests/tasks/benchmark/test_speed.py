@@ -33,7 +33,7 @@ ALL_CASES = [case for cases in CASES.values() for case in cases() if case.name n
 TINY = CASES["vit"]()[-1]
 
 
-def test_the_command_writes_its_results(forks: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_the_command_writes_its_results(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     flags = ["--size", TINY.name, "--processes", "1", "--rounds", "1", "--seconds", "0", "--output", str(tmp_path)]
     code = main(["speed", "--task", "vit", *flags])
     out, err = capfd.readouterr()
