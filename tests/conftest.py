@@ -2,13 +2,13 @@
 
 import gc
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+from tests.shapes import check_again
 
 if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces: see tests/test_traced.py
     parts = ["backbone", "boxes", "classification", "denoising", "losses", "matcher", "model", "queries", "targets"]
@@ -18,7 +18,7 @@ if os.environ.get("ONECORE_TEST_SHAPES") != "off":  # off for what torch traces:
     rooms += [f"tasks.forecast.{part}" for part in ("decoding", "drawing", "evaluation", "explanation", "heads")]
     rooms += [f"tasks.forecast.{part}" for part in ("model", "report", "revin", "tokens")]
     rooms += [f"datamodules.series.{part}" for part in ("calendar", "scaling", "standard", "windows")]
-    install_import_hook(["core", "tasks.vit.model", *rooms], "beartype.beartype")
+    install_import_hook(["core", "tasks.vit.model", *rooms], "tests.shapes.check_first_calls")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests begin
 
@@ -33,17 +33,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_traced.py")
 
 
+def pytest_runtest_setup() -> None:
+    """Each test has its shapes checked."""
+    check_again()
+
+
 def pytest_collection_finish() -> None:
     """The many objects of the libraries stay: the garbage collector need not look at them each time."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture
-def shapes_are_right() -> Iterator[Callable[[], None]]:
-    """Called by a test that repeats what it does, after the first time: the rest takes half the time unchecked."""
-    yield lambda: jaxtyping.config.update("jaxtyping_disable", True)
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")
