@@ -35,7 +35,8 @@ SOURCES = [
 RECIPES = ROOT / "docs/recipes.md"
 """Its files and commands are those of tests/test_recipes.py."""
 NAMED_FILE = re.compile(r"`((?:core|tasks|datamodules|configs|tests|docs)/[\w./]+\.\w+)`")
-
+ONE = ["--trainer.max_epochs=1", *(f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test"))]
+"""A step of training: what a command of `fit` says is tried, not what it learns."""
 COMMANDS = sorted(
     {
         " ".join(command.replace("\\\n", " ").split())
@@ -144,7 +145,7 @@ def run_detr(args: list[str], scenes: Path, monkeypatch) -> int:
     monkeypatch.setenv("ONECORE_DATA", str(scenes))
     small = [] if args[0] == "check-data" else ["--trainer.logger=false"]
     source = "BOXES" if args[0] in ("fit", "check-data") else "PICTURE"  # one is drawn fast
-    return detr([arg.replace("FOLDER", source) for arg in args] + (SMALL_DETR if args[0] == "fit" else small))
+    return detr([arg.replace("FOLDER", source) for arg in args] + ([*SMALL_DETR, *ONE] if args[0] == "fit" else small))
 
 
 def run_sweep(args: list[str], folder: Path, monkeypatch, capsys) -> None:
@@ -175,13 +176,12 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
         if any("long" in arg for arg in args):
             small = [flag for flag in small if "decoder" not in flag]  # CTC alone
             small.append("--data.only_words=null")  # few sentences are made for this, and none of digits
-        if "--ckpt_path" in args:
-            small = ["--trainer.logger=false"]
+        small = ["--trainer.logger=false"] if "--ckpt_path" in args else [*small, *ONE]
         assert asr(args + small) == 0, capsys.readouterr().err
         return
     if module == "tasks.forecast":
         args = [arg.replace("FOLDER", "SERIES") for arg in args]
-        small = SMALL_FORECAST if args[0] == "fit" else ["--trainer.logger=false"]
+        small = [*SMALL_FORECAST, *ONE] if args[0] == "fit" else ["--trainer.logger=false"]
         if any("long" in arg for arg in args):
             small = [*small, "--data.batch_size=1"]
         if any("--data.file" in arg for arg in args):
@@ -203,7 +203,9 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
         names = {"label_key": "labels", "names_key": "label_names", "names": list(CIFAR10.names)}
         fake(monkeypatch, tmp_path, datasets.CIFAR10, files, **names)
         args.append("--data.num_workers=0")
-    small = [flag for flag in SMALL if "batch_size" not in flag] if args[0] == "fit" else ["--trainer.logger=false"]
+    small = ["--trainer.logger=false"]
+    if args[0] == "fit":
+        small = [flag for flag in [*SMALL, *ONE] if "batch_size" not in flag]
     if args[0] == "fit" and any("data" in arg or "config" in arg for arg in args):
         small.append("--data.batch_size=4")
     if any("pretrained" in arg for arg in args):

@@ -7,23 +7,23 @@ import pytest
 
 from tests.tasks.conftest import MAINS
 
+SLOW = {"detr", "asr"}  # torch takes half a minute for each; the command is the same
 
-@pytest.mark.parametrize("task", MAINS)
-def test_as_onnx_it_computes_the_same(task, runs, call, tmp_path):
+
+@pytest.mark.parametrize("task", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in MAINS])
+def test_as_onnx_it_computes_the_same(task, request, call, tmp_path):
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
-    ended = call(
-        task, "export", "--ckpt_path", runs[task] / "checkpoints" / "best.ckpt", "--output", tmp_path, "--onnx=true"
-    )
+    run = request.getfixturevalue("trained" if task == "vit" else f"{task}_trained")
+    ended = call(task, "export", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--output", tmp_path, "--onnx=true")
     assert ended.code == 0, ended.err
     assert (tmp_path / "model.onnx").stat().st_size > 1000
     assert "`model.onnx`" in (tmp_path / "README.md").read_text()
 
 
-def test_a_graph_that_differs_is_refused(runs, call, tmp_path, monkeypatch):
+def test_a_graph_that_differs_is_refused(trained, call, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.export._TOLERANCE", 0.0)
-    ended = call(
-        "vit", "export", "--ckpt_path", runs["vit"] / "checkpoints" / "best.ckpt", "--output", tmp_path, "--onnx=true"
-    )
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    ended = call("vit", "export", "--ckpt_path", checkpoint, "--output", tmp_path, "--onnx=true")
     assert ended.code == 1
     assert "differs from the network by" in ended.one_line

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tasks.benchmark.attention.plot import as_png
 from tasks.benchmark.attention.rows import CSV_COLUMNS, ratio, rows_of
 from tasks.benchmark.attention.summary import summarise
 from tasks.benchmark.measure import floor_of, in_fresh_process
+from tests.tasks.benchmark.conftest import in_fork
 
 SIZES = ["--width=16", "--heads=2", "--window=8", "--global-tokens=1"]
 QUICK = [*SIZES, "--rounds=2", "--seconds=0", "--threads=1"]
@@ -48,7 +50,7 @@ def plan(*flags: str) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def printed_and_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def printed_and_folder(forks: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What the command printed and wrote, on sizes that say nothing about speed."""
     output = tmp_path_factory.mktemp("attention")
     with pytest.MonkeyPatch.context() as patch:
@@ -200,7 +202,7 @@ def fails_by_name(plan: Plan, shape: Shape, names: list[str], trail_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_contender_that_fails_becomes_a_row_and_the_others_go_on(tmp_path: Path, monkeypatch):
+def test_a_contender_that_fails_becomes_a_row_and_the_others_go_on(forks: None, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(points, "measure_layers", fails_by_name)
     flags = ["--lengths=16", "--causal=no", "--attentions=full,sparse,linear,longformer,sdpa,band", *QUICK]
     assert main(["attention", *flags, "--processes=2", "--output", str(tmp_path)]) == 0
@@ -248,11 +250,9 @@ def test_seconds_are_foreseen_by_the_growth_so_far():
     assert foresee_seconds({8: 9.0, 16: 1.0, 32: 8.0}, 64, growth=1) == pytest.approx(64)
 
 
-def measure(*flags: str) -> dict[str, Any]:
+def measure(*flags: str, begin: Callable[..., dict[str, Any]] = in_fork) -> dict[str, Any]:
     chosen = plan("--attentions=full,longformer", *flags)
-    return in_fresh_process(
-        measure_layers, chosen, chosen.shape(512, causal=False), chosen.attentions, Path(os.devnull)
-    )
+    return begin(measure_layers, chosen, chosen.shape(512, causal=False), chosen.attentions, Path(os.devnull))
 
 
 def test_numbers_of_fewer_bytes_need_less_memory():
@@ -261,8 +261,10 @@ def test_numbers_of_fewer_bytes_need_less_memory():
 
 
 @pytest.mark.skipif(not GPU, reason="needs a GPU")
-def test_on_a_gpu(tmp_path: Path):
-    result = measure("--device=cuda", "--dtype=bfloat16")
+def test_on_a_gpu(tmp_path: Path, monkeypatch):
+    """In processes that begin from nothing: a fork has no use of a GPU that its parent has touched."""
+    monkeypatch.setattr(points, "in_fresh_process", in_fresh_process)
+    result = measure("--device=cuda", "--dtype=bfloat16", begin=in_fresh_process)
     assert min(result["peak_bytes"].values()) > 512 * 16 * 2
     assert all(min(seconds) > 0 for seconds in result["seconds"].values())
     assert main(["attention", "--lengths=16", "--device=cuda", *QUICK, "--output", str(tmp_path)]) == 0
@@ -281,7 +283,7 @@ def allocates(limit: int, wanted: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has this limit")
 def test_the_system_enforces_the_limit():
     assert not in_fresh_process(allocates, 2**28, 2**29)
-    assert in_fresh_process(allocates, 2**29, 2**28)
+    assert in_fork(allocates, 2**29, 2**28)
     assert 2**20 < available_memory() < 2**50
 
 

@@ -27,7 +27,7 @@ def small_config() -> dict:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory) -> Path:
+def compared(forks: None, tmp_path_factory) -> Path:
     """A finished comparison of full, linear and a class that does not exist; costs are measured in a process each."""
     folder = tmp_path_factory.mktemp("comparison")
     config = folder / "small.yaml"

@@ -33,16 +33,12 @@ ALL_CASES = [case for cases in CASES.values() for case in cases() if case.name n
 TINY = CASES["vit"]()[-1]
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "tasks.benchmark", *args], capture_output=True, text=True, timeout=120)
-
-
-def test_the_command_writes_its_results(tmp_path: Path):
+def test_the_command_writes_its_results(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     flags = ["--size", TINY.name, "--processes", "1", "--rounds", "1", "--seconds", "0", "--output", str(tmp_path)]
-    done = run("speed", "--task", "vit", *flags)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    folder = Path(done.stdout.splitlines()[-1].removeprefix("run: "))
+    code = main(["speed", "--task", "vit", *flags])
+    out, err = capfd.readouterr()
+    assert (code, err) == (0, "")
+    folder = Path(out.splitlines()[-1].removeprefix("run: "))
     assert folder.parent == tmp_path / "benchmark"
 
     report = json.loads((folder / "speed.json").read_text())

@@ -33,6 +33,15 @@ def table() -> pd.DataFrame:
     ).assign(load=lambda frame: frame["load"].mask(frame.index % 17 == 3))
 
 
+@pytest.fixture(scope="module")
+def of_table(table, tmp_path_factory):
+    """The folder of a small run on it."""
+    folder = tmp_path_factory.mktemp("table")
+    table.to_csv(folder / "mine.csv", index=False)
+    columns = ["--data.layout.value_columns=[load,price]", "--data.layout.covariate_columns=[tariff]"]
+    return small(folder / "mine.csv", folder / "runs", *columns, "--data.calendar=true")
+
+
 def small(file, runs, *args):
     sizes = ["--data.context_length=48", "--data.prediction_length=24", "--model.tokens.patch_length=8"]
     return run_once(main, [*SMALL_FORECAST, "--data=SeriesFile", f"--data.file={file}", *sizes, *args], runs)
@@ -48,11 +57,11 @@ def test_fit_measures_beside_seasonal_naive(forecast_trained):
     assert pd.read_csv(forecast_trained / "per_channel.csv")["channel"].tolist() == ["demand"]
 
 
-def test_the_figures_are_the_same_for_any_batch_size(forecast_trained, tmp_path):
+def test_the_figures_are_the_same_for_any_batch_size(of_table, tmp_path):
     """Every window counts once: none is dropped, none repeated."""
     found = []
     for size in (1, 7, 32, 10_000):
-        args = ["test", "--ckpt_path", forecast_trained / "checkpoints/best.ckpt", f"--data.batch_size={size}"]
+        args = ["test", "--ckpt_path", of_table / "checkpoints/best.ckpt", f"--data.batch_size={size}"]
         args += ["--trainer.limit_test_batches=1.0", "--trainer.logger=false", f"--runs={tmp_path / str(size)}"]
         assert run(*args) == 0
         (file,) = (tmp_path / str(size)).rglob("metrics.json")
@@ -99,14 +108,11 @@ def test_backtest_rolls_over_a_users_file(forecast_trained, tmp_path):
     assert metrics["coverage_80"] == pytest.approx(inside.mean(), abs=0.01)
 
 
-def test_a_users_file_with_gaps_and_a_covariate_known_ahead(table, tmp_path):
-    table.to_csv(tmp_path / "mine.csv", index=False)
-    columns = ["--data.layout.value_columns=[load,price]", "--data.layout.covariate_columns=[tariff]"]
-    folder = small(tmp_path / "mine.csv", tmp_path / "runs", *columns, "--data.calendar=true")
+def test_a_users_file_with_gaps_and_a_covariate_known_ahead(table, of_table, tmp_path):
     ahead = table.copy()
     ahead.loc[ahead.index[-24:], ["load", "price"]] = np.nan
     ahead.to_csv(tmp_path / "ahead.csv", index=False, sep=";", decimal=",")
-    args = ["--ckpt_path", folder / "checkpoints/best.ckpt", "--input", tmp_path / "ahead.csv"]
+    args = ["--ckpt_path", of_table / "checkpoints/best.ckpt", "--input", tmp_path / "ahead.csv"]
     assert run("predict", *args, "--output", tmp_path / "out") == 0
     forecast = pd.read_csv(tmp_path / "out/ahead.csv")
     assert forecast["channel"].unique().tolist() == ["load", "price"]

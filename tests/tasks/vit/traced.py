@@ -44,7 +44,16 @@ def free() -> tuple[dict]:
     return ({0: batch, 2: PATCH * rows, 3: PATCH * columns},)
 
 
-@with_each(ATTENTIONS)
+SOME = (ATTENTIONS[0], ATTENTIONS[-2])  # `tests/core/traced.py` exports an encoder with each of the others
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        pytest.param(each, marks=() if each in SOME else pytest.mark.slow, id=type(each()).__name__)
+        for each in ATTENTIONS
+    ],
+)
 def test_exported_it_gives_the_same_at_other_sizes(attention):
     network = vit(attention, "class")
     exported = torch.export.export(
