@@ -126,7 +126,7 @@ def test_gradients_are_clipped_or_it_is_said_why_not(precision: str, fused: bool
     module = ViTModule(network(), facts={"class_names": ["a", "b", "c"]})
     scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
     plugin = MixedPrecision(precision, "cpu", scaler)  # pyright: ignore[reportArgumentType]
-    module.trainer = SimpleNamespace(precision_plugin=plugin)  # pyright: ignore[reportAttributeAccessIssue]
+    module.trainer = SimpleNamespace(precision_plugin=plugin, model=module)  # pyright: ignore[reportAttributeAccessIssue]
     optimizer = AdamW(module.network.parameters(), lr=1e-3, fused=fused)
     for parameter in module.network.parameters():
         parameter.grad = torch.ones_like(parameter)
