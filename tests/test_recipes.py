@@ -43,6 +43,7 @@ import gc, json, os, runpy, sys
 from pathlib import Path
 import datamodules, tasks.cli
 
+sys.path[0] = os.getcwd()  # as `python -m` has it: not wherever a file of configuration is
 gc.freeze()
 
 for number, (module, *args) in enumerate(json.load(sys.stdin)):

@@ -42,6 +42,8 @@ ATTENTIONS: list[Callable[[], Attention]] = [
     lambda: LongformerAttention(window_size=2, dilation=2),
 ]
 """Every mechanism under which encoder, decoder, cache, packing and explanation are tested: a line each."""
+OF_EACH_KIND = [ATTENTIONS[0], ATTENTIONS[1], ATTENTIONS[4]]
+"""Of all keys, of none, of some: what takes seconds with each is slow with the others."""
 
 
 def serves(attention: Callable[[], Attention], **call) -> bool:
@@ -57,9 +59,17 @@ CAUSAL = [make for make in ATTENTIONS if serves(make, query_len=2, key_len=2, is
 CROSS = [make for make in ATTENTIONS if serves(make, query_len=2, key_len=3, is_causal=False)]
 
 
-def with_each(attentions: list[Callable[[], Attention]], name: str = "attention") -> pytest.MarkDecorator:
-    """Runs a test with each of these mechanisms."""
-    return pytest.mark.parametrize(name, attentions, ids=[make().__class__.__name__ for make in attentions])
+def with_each(
+    attentions: list[Callable[[], Attention]],
+    name: str = "attention",
+    *,
+    by_default: list[Callable[[], Attention]] = ATTENTIONS,
+) -> pytest.MarkDecorator:
+    """Runs a test with each of these mechanisms; as a slow one with those that are not run by default."""
+    marks = {make: () if make in by_default else pytest.mark.slow for make in attentions}
+    return pytest.mark.parametrize(
+        name, [pytest.param(make, marks=marks[make], id=type(make()).__name__) for make in attentions]
+    )
 
 
 def normal(*shape: int, seed: int = 1) -> Tensor:

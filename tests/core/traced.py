@@ -16,7 +16,7 @@ from core import Decoder, Encoder, SinusoidalPositionalEncoding
 from core.attention.flex import attend_by_flex
 from core.attention.pattern import PatternAttention
 from core.masks import padding_mask
-from tests.core.helpers import ATTENTIONS, CROSS, with_each
+from tests.core.helpers import ATTENTIONS, CROSS, OF_EACH_KIND, with_each
 from tests.core.mechanisms import DEVICE, Case, assert_close, every_mechanism, honoured_masks
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
@@ -48,7 +48,7 @@ def test_compiled_equals_eager(mechanism):
                 assert_close(gradient, expected_gradient, f"gradient with masks {sorted(used)}")
 
 
-@with_each(ATTENTIONS)
+@with_each(ATTENTIONS, by_default=OF_EACH_KIND)
 @pytest.mark.parametrize("make", [Encoder, pytest.param(Decoder, marks=pytest.mark.slow)], ids=["encoder", "decoder"])
 def test_an_epoch_of_unequal_lengths_compiles_at_most_three_times(make, attention):
     """Once, and twice again: for a free length, and for the other way of a mechanism with two. No graph break."""
@@ -116,7 +116,7 @@ def sized(batch: int, length: int) -> tuple[Tensor, Tensor]:
 OTHER_SIZES = [(2, 7), (5, 101)]
 
 
-@with_each(ATTENTIONS)
+@with_each(ATTENTIONS, by_default=OF_EACH_KIND)
 def test_exported_it_gives_the_same_at_other_sizes(attention):
     network, example, free = translator(attention)
     exported = torch.export.export(

@@ -76,6 +76,7 @@ def run(coco, tmp_path, monkeypatch, capsys):
     return command
 
 
+@pytest.mark.slow
 def test_from_a_file_and_on_from_there(run, tmp_path):
     state = facebook_names(reference(**SMALL).state_dict())
     state["class_embed.weight"] = torch.randn(92, SMALL["width"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core import Encoder
 from tasks.vit.model import ViT
-from tests.core.helpers import ATTENTIONS, with_each
+from tests.core.helpers import ATTENTIONS, OF_EACH_KIND, with_each
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 PATCH = 4
@@ -44,16 +44,7 @@ def free() -> tuple[dict]:
     return ({0: batch, 2: PATCH * rows, 3: PATCH * columns},)
 
 
-SOME = (ATTENTIONS[0], ATTENTIONS[-2])  # `tests/core/traced.py` exports an encoder with each of the others
-
-
-@pytest.mark.parametrize(
-    "attention",
-    [
-        pytest.param(each, marks=() if each in SOME else pytest.mark.slow, id=type(each()).__name__)
-        for each in ATTENTIONS
-    ],
-)
+@with_each(ATTENTIONS, by_default=OF_EACH_KIND)
 def test_exported_it_gives_the_same_at_other_sizes(attention):
     network = vit(attention, "class")
     exported = torch.export.export(
