@@ -39,7 +39,12 @@ class Sharded(FSDPStrategy):
         if self.root_device.type != "cpu":
             return cast(FullyShardedDataParallel, super()._setup_model(model))
         return FullyShardedDataParallel(
-            model, device_id=self.root_device, sharding_strategy=self.sharding_strategy, **self.kwargs
+            model,
+            device_id=self.root_device,
+            cpu_offload=self.cpu_offload,
+            mixed_precision=self.mixed_precision_config,
+            sharding_strategy=self.sharding_strategy,
+            **self.kwargs,
         )
 
     def _whole(self, *, first_only: bool) -> AbstractContextManager[None]:
