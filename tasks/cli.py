@@ -6,7 +6,6 @@ without a training by `--config` and `--model.pretrained` in its place.
 """
 
 import json
-import logging
 import shlex
 import tempfile
 import warnings
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
@@ -27,17 +25,15 @@ import datamodules  # noqa: F401
 from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
 from tasks.callbacks import BestCheckpoint, check_monitors
-from tasks.check_data import check_data
 from tasks.checkpoint import check_shapes, is_exported, provenance_of, read_checkpoint
 from tasks.commands import commands_of
 from tasks.errors import TaskError, UsageError
 from tasks.machine import commit
-from tasks.memory import keep_freed_memory
 from tasks.mistakes import explain
 from tasks.prediction import predict_files
 from tasks.processes import end_others, is_first
 from tasks.run import claimed_run_folder, now, write_whole
-from tasks.trainer_parts import parts_of_a_run, parts_without_a_run, quiet_lightning
+from tasks.trainer_parts import parts_of_a_run, parts_without_a_run
 from tasks.transfer import keep_encoder, take_encoder
 
 SHARDED = (FSDPStrategy, ModelParallelStrategy)
@@ -328,33 +324,6 @@ class TaskCLI(LightningCLI):
         if any(name.startswith("test/") for name in metrics):
             self.model.save_plots(self.run_folder)
         self.last_line = f"run: {self.run_folder}"
-
-
-def run(module_class: type[TaskModule], default_config: Path, args: list[str]) -> str:
-    """Runs one command and returns its last line: `run: <folder>`, or where its results are.
-
-    Args:
-        module_class: The task's module.
-        default_config: The experiment of `fit` without `--config`.
-        args: The command line, command first.
-    """
-    if args[0] == "check-data":
-        return check_data(default_config, args[1:])
-    keep_freed_memory()
-    quiet_lightning()
-    ours, handler = logging.getLogger("tasks"), logging.StreamHandler()  # what weights to start from leave fresh
-    ours.setLevel(logging.INFO if is_first() else logging.WARNING)
-    ours.addHandler(handler)
-    try:
-        if args[0] == "sweep":
-            from tasks.sweep.run import sweep
-
-            return sweep(module_class, default_config, args[1:])
-        return TaskCLI(module_class, default_config, args).last_line
-    except MisconfigurationException as error:  # as Lightning calls arguments of its trainer that cannot be
-        raise UsageError(" ".join(str(error).split())) from error
-    finally:
-        ours.removeHandler(handler)
 
 
 def _needs_weights(command: str) -> str:

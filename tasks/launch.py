@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.catalogue import TASKS, import_object
+from tasks.catalogue import TASKS
 from tasks.errors import PeerLost, TaskError, UsageError
 
 _PATIENCE = 10.0
@@ -47,9 +47,9 @@ def launch(task: str, args: Sequence[str] | None = None) -> int:
 
 def _run(task: str, args: list[str]) -> str:
     with without_collection():
-        from tasks.cli import run
+        from tasks.dispatch import run
 
-        module_class = import_object(TASKS[task].module)
+        module_class = TASKS[task].module_class
     return run(module_class, TASKS[task].config, args)
 
 

@@ -41,7 +41,7 @@ SMALL = [
 RUN_ALL = """
 import gc, json, os, runpy, sys
 from pathlib import Path
-import datamodules, tasks.cli
+import datamodules, tasks.dispatch
 
 sys.path[0] = os.getcwd()  # as `python -m` has it: not wherever a file of configuration is
 gc.freeze()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tasks.catalogue import TASKS
-from tasks.cli import run
+from tasks.dispatch import run
 from tasks.errors import UsageError
 from tasks.help import _command_arguments
 from tasks.vit.module import ViTModule
