@@ -23,6 +23,11 @@ class Task(NamedTuple):
         """The file of the default experiment."""
         return CONFIGS / self.default
 
+    @property
+    def module_class(self) -> Any:
+        """The `TaskModule`, which is imported where it is asked for."""
+        return import_object(self.module)
+
 
 TASKS = {
     "vit": Task("tasks.vit.module.ViTModule", "vit/mnist.yaml"),

@@ -45,7 +45,7 @@ trainer: any argument of pytorch_lightning.Trainer, as
 def help_texts(task: str) -> dict[str, str]:
     """The help of a task and of each of its commands, by the name of the file that holds it."""
     default = TASKS[task].default
-    module_class = import_object(TASKS[task].module)
+    module_class = TASKS[task].module_class
     config = yaml.safe_load(TASKS[task].config.read_text(encoding="utf-8"))
     texts = {"overview": _overview(task, module_class, default)}
     data = import_object(config["data"]["class_path"])

@@ -10,21 +10,14 @@ from pathlib import Path
 
 from pytorch_lightning import Trainer
 
-from tasks.asr.module import ASRModule
-from tasks.base import TaskModule
+from tasks.catalogue import TASKS
 from tasks.demo.answers import MOST_PICTURES, Answer, read_answer
 from tasks.demo.runs import Run
-from tasks.detr.module import DETRModule
 from tasks.errors import TaskError
 from tasks.explanation import explain
-from tasks.forecast.module import ForecastModule
 from tasks.prediction import Unreadable, predict_files
 from tasks.trained import Trained, load_trained
-from tasks.vit.module import ViTModule
 
-MODULES: dict[str, type[TaskModule]] = {
-    module.task: module for module in (ViTModule, DETRModule, ASRModule, ForecastModule)
-}
 _KEPT = 8
 """Answers whose files are kept; the page has its own copies of them."""
 
@@ -112,7 +105,7 @@ def _apply(run: Run, file: Path, output: Path, *, looked: bool) -> Answer | str:
 
 @lru_cache(maxsize=4)
 def _load(run: Run, changed: int) -> Trained:  # noqa: ARG001 - a checkpoint that has changed is another one
-    trained = load_trained(run.checkpoint, MODULES[run.task])
+    trained = load_trained(run.checkpoint, TASKS[run.task].module_class)
     trained.data.num_workers = 0
     return trained
 

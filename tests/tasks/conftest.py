@@ -11,12 +11,7 @@ import pytest
 
 from datamodules.detection.scenes import make_scenes
 from datamodules.speech.spoken import make_spoken
-from tasks.asr.__main__ import main as asr
-from tasks.detr.__main__ import main as detr
-from tasks.forecast.__main__ import main as forecast
-from tasks.vit.__main__ import main as vit
-
-MAINS: dict[str, Callable[[list[str]], int]] = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
+from tasks.launch import launch
 
 FEW_BATCHES = [
     "--trainer.accelerator=cpu",
@@ -80,7 +75,7 @@ def command(capsys):
 
     def run(*args: str | Path) -> Outcome:
         capsys.readouterr()
-        code = vit([str(arg) for arg in args])
+        code = launch("vit", [str(arg) for arg in args])
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 
@@ -90,15 +85,15 @@ def command(capsys):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """The folder of a small run with averaged weights."""
-    return run_once(vit, [*SMALL, "--training.ema_decay=0.5"], tmp_path_factory.mktemp("trained"))
+    return run_once("vit", [*SMALL, "--training.ema_decay=0.5"], tmp_path_factory.mktemp("trained"))
 
 
-def run_once(main: Callable[[list[str]], int], args: list[str], runs: Path, data: Path | None = None) -> Path:
+def run_once(task: str, args: list[str], runs: Path, data: Path | None = None) -> Path:
     """The folder of the only run below `runs`, on the data in a folder."""
     with pytest.MonkeyPatch.context() as patch:
         if data is not None:
             patch.setenv("ONECORE_DATA", str(data))
-        assert main(["fit", *args, f"--runs={runs}"]) == 0
+        assert launch(task, ["fit", *args, f"--runs={runs}"]) == 0
     (folder,) = runs.glob("*/*")
     return folder
 
@@ -125,7 +120,7 @@ def scenes(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def detr_trained(scenes, tmp_path_factory) -> Path:
     """The folder of a small run of detection."""
-    return run_once(detr, SMALL_DETR, tmp_path_factory.mktemp("runs"), scenes)
+    return run_once("detr", SMALL_DETR, tmp_path_factory.mktemp("runs"), scenes)
 
 
 SMALL_ASR = [
@@ -165,7 +160,7 @@ def sentences(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def asr_trained(sentences, tmp_path_factory) -> Path:
     """The folder of a small run of speech recognition."""
-    return run_once(asr, SMALL_ASR, tmp_path_factory.mktemp("runs"), sentences)
+    return run_once("asr", SMALL_ASR, tmp_path_factory.mktemp("runs"), sentences)
 
 
 SMALL_FORECAST = [
@@ -182,7 +177,7 @@ SMALL_FORECAST = [
 @pytest.fixture(scope="session")
 def forecast_trained(tmp_path_factory) -> Path:
     """The folder of a small run of forecasting, on the embedded demand of electricity."""
-    return run_once(forecast, SMALL_FORECAST, tmp_path_factory.mktemp("runs"))
+    return run_once("forecast", SMALL_FORECAST, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
@@ -197,7 +192,7 @@ def call(capsys) -> Callable[..., Outcome]:
 
     def run(task: str, *args: object) -> Outcome:
         capsys.readouterr()
-        code = MAINS[task]([str(arg) for arg in args])
+        code = launch(task, [str(arg) for arg in args])
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 

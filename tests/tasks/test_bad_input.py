@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tasks.catalogue import TASKS
 from tests.datamodules.speech.sets import noise, write
-from tests.tasks.conftest import MAINS, SMALL, SMALL_ASR, SMALL_DETR, SMALL_FORECAST, Outcome
+from tests.tasks.conftest import SMALL, SMALL_ASR, SMALL_DETR, SMALL_FORECAST, Outcome
 
 pytestmark = pytest.mark.slow
-TASKS = tuple(MAINS)
 SMALL_OF = {"vit": SMALL, "detr": SMALL_DETR, "asr": SMALL_ASR, "forecast": SMALL_FORECAST}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bad_input.md"
 

@@ -20,7 +20,7 @@ from tasks.build import TaskParser
 from tasks.detr.evaluation import CocoEvaluation
 from tests.datamodules.test_cifar import fake
 from tests.tasks import made
-from tests.tasks.conftest import asr, detr, forecast, run_once, vit
+from tests.tasks.conftest import run_once
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 Part = Literal["val", "test"]
@@ -192,10 +192,9 @@ ROWS = {
 }
 
 
-class Task(NamedTuple):
-    """How a task's experiments are run, their error by their metrics, and that of the baseline."""
+class Measure(NamedTuple):
+    """The error of a task's experiment by its metrics, and that of the baseline."""
 
-    main: Callable[[list[str]], int]
     error: Callable[[dict[str, float]], float]
     baseline: Callable[[Any, Part, dict[str, float]], float]
 
@@ -227,11 +226,11 @@ def seasonal_naive(data: Any, part: Part, metrics: dict[str, float]) -> float:
     return metrics["naive_mae"]
 
 
-TASKS = {
-    "vit": Task(vit, lambda metrics: 1 - metrics["accuracy"], majority),
-    "detr": Task(detr, lambda metrics: 1 - metrics["ap50"], no_object),
-    "asr": Task(asr, lambda metrics: metrics["wer"], blank),
-    "forecast": Task(forecast, lambda metrics: metrics["mae"], seasonal_naive),
+MEASURES = {
+    "vit": Measure(lambda metrics: 1 - metrics["accuracy"], majority),
+    "detr": Measure(lambda metrics: 1 - metrics["ap50"], no_object),
+    "asr": Measure(lambda metrics: metrics["wer"], blank),
+    "forecast": Measure(lambda metrics: metrics["mae"], seasonal_naive),
 }
 
 
@@ -247,7 +246,7 @@ def data_of(run: Path, part: Part) -> Any:
 
 def errors(name: str, folder: Path, patch: pytest.MonkeyPatch, *more: str) -> tuple[float, float]:
     """The error of an experiment and that of its baseline, from a run within a folder."""
-    row, task = ROWS[name], TASKS[name.split("/")[0]]
+    row, task = ROWS[name], name.split("/")[0]
     root = folder / "data"
     root.mkdir()
     if row.write is not None:
@@ -255,10 +254,11 @@ def errors(name: str, folder: Path, patch: pytest.MonkeyPatch, *more: str) -> tu
     flags = [flag.replace("ROOT", str(root)) for flag in (*row.flags, *more)]
     configs = [f"--config={CONFIGS / each}" for each in (row.over, name) if each]
     patch.setenv("ONECORE_DATA", str(root))
-    run = run_once(task.main, [*configs, *QUIET, *flags], folder / "runs")
+    run = run_once(task, [*configs, *QUIET, *flags], folder / "runs")
     every = json.loads((run / "metrics.json").read_text())
     metrics = {key.partition("/")[2]: value for key, value in every.items() if key.startswith(f"{row.part}/")}
-    return task.error(metrics), task.baseline(data_of(run, row.part), row.part, metrics)
+    measure = MEASURES[task]
+    return measure.error(metrics), measure.baseline(data_of(run, row.part), row.part, metrics)
 
 
 def test_every_experiment_has_a_row():

@@ -1,7 +1,6 @@
 """`explain` is `predict`, and what it looked at beside it: for every task, through the real command line."""
 
 import filecmp
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.asr.__main__ import main as asr
-from tasks.detr.__main__ import main as detr
+from tasks.catalogue import TASKS
 from tasks.explanation import Explanation, ExplanationWriter
-from tasks.forecast.__main__ import main as forecast
-from tasks.vit.__main__ import main as vit
+from tasks.launch import launch
 from tests.datamodules.speech.sets import noise, write
 
-MAINS: dict[str, Callable[[list[str]], int]] = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 
 
@@ -41,7 +37,7 @@ def files(tmp_path_factory, scenes, sentences) -> dict[str, Path]:
     for number in range(2):
         demand = 30_000 + 5000 * np.sin(np.arange(700) / 24 * np.pi + number)
         pd.DataFrame({"time": times, "demand": demand}).to_csv(folder / f"forecast/{number}.csv", index=False)
-    return {task: folder / task for task in MAINS}
+    return {task: folder / task for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +50,7 @@ def below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("task", MAINS)
+@pytest.mark.parametrize("task", TASKS)
 def test_it_predicts_byte_for_byte_what_predict_does(task, checkpoints, files, tmp_path, capsys, monkeypatch):
     """And a bad file is named by both alike, in one line, while the others go on."""
     monkeypatch.setenv("ONECORE_DATA", str(tmp_path / "nowhere"))
@@ -62,7 +58,7 @@ def test_it_predicts_byte_for_byte_what_predict_does(task, checkpoints, files, t
     said = []
     for command in ("predict", "explain"):
         args = [checkpoints[task], f"--input={files[task]}", f"--output={tmp_path / command}", *QUIET, *own]
-        assert MAINS[task]([command, *args]) == 1
+        assert launch(task, [command, *args]) == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         said.append(line.replace(f"{tmp_path / command}", "OUT"))
     assert said[0] == said[1]
@@ -85,7 +81,7 @@ def test_it_predicts_byte_for_byte_what_predict_does(task, checkpoints, files, t
 
 def test_no_more_is_drawn_than_asked_for_and_it_is_said(checkpoints, files, tmp_path, capsys):
     args = [checkpoints["vit"], f"--input={files['vit']}", f"--output={tmp_path}", *QUIET, "--most=2"]
-    assert vit(["explain", *args]) == 1  # the bad file
+    assert launch("vit", ["explain", *args]) == 1  # the bad file
     assert len(list((tmp_path / "attention").glob("*.png"))) == 2
     assert "explained the first 2 of 3: --most=2" in capsys.readouterr().err
 
@@ -101,7 +97,7 @@ def test_no_more_is_drawn_than_asked_for_and_it_is_said(checkpoints, files, tmp_
 )
 def test_a_mistake_is_one_line(args, message, code, checkpoints, files, tmp_path, capsys):
     given = [checkpoints["vit"], f"--input={files['vit']}", f"--output={tmp_path / 'out'}", *QUIET, *args]
-    assert vit(["explain", *given]) == code
+    assert launch("vit", ["explain", *given]) == code
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line
     assert not (tmp_path / "out").exists()

@@ -8,25 +8,24 @@ import pytest
 import torch
 import yaml
 
-from tasks.catalogue import TASKS, import_object
+from tasks.catalogue import TASKS
 from tasks.checkpoint import load
 from tasks.export import outputs_of, without_places
 from tasks.machine import commit
-from tests.tasks.conftest import MAINS
 
 
 def best(run: Path) -> Path:
     return run / "checkpoints" / "best.ckpt"
 
 
-@pytest.mark.parametrize("task", MAINS)
+@pytest.mark.parametrize("task", TASKS)
 def test_what_is_exported_stands_in_for_the_checkpoint(task, runs, call, tmp_path, monkeypatch):
     folder = tmp_path / "given away"
     ended = call(task, "export", "--ckpt_path", best(runs[task]), "--output", folder)
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1] == f"export: {folder}"
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.yaml", "README.md"}
-    module_class = import_object(TASKS[task].module)
+    module_class = TASKS[task].module_class
     here, there = load(best(runs[task]), module_class), load(folder, module_class)
     assert json.loads(json.dumps(here.facts)) == there.facts
     assert (
@@ -42,7 +41,7 @@ def test_what_is_exported_stands_in_for_the_checkpoint(task, runs, call, tmp_pat
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
-@pytest.mark.parametrize("task", MAINS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_card_says_what_the_run_has_measured_and_how_it_was_made(task, runs, call, tmp_path):
     assert call(task, "export", "--ckpt_path", best(runs[task]), "--output", tmp_path).code == 0
     card = (tmp_path / "README.md").read_text()
@@ -52,7 +51,7 @@ def test_the_card_says_what_the_run_has_measured_and_how_it_was_made(task, runs,
     assert "--runs=FOLDER" in card
     assert not [file.name for file in tmp_path.iterdir() if str(runs[task].parents[2]).encode() in file.read_bytes()]
     assert commit() is None or f"- commit: {commit()}" in card
-    parameters = sum(each.numel() for each in load(tmp_path, import_object(TASKS[task].module)).network.parameters())
+    parameters = sum(each.numel() for each in load(tmp_path, TASKS[task].module_class).network.parameters())
     assert f"- network: {parameters:,} parameters (" in card
 
 

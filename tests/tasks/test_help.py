@@ -23,7 +23,7 @@ def test_shipped_help_is_up_to_date(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_help_names_what_the_parser_accepts(task):
     parser = TaskParser()
-    add_model_arguments(parser, import_object(TASKS[task].module))
+    add_model_arguments(parser, TASKS[task].module_class)
     accepted = {option for option in parser._option_string_actions if re.match(r"--(model|training)\.\w+$", option)}
     shown = set(re.findall(r"^  (--(?:model|training)\.\w+) ", help_text(task, "test"), re.MULTILINE))
     assert shown == accepted

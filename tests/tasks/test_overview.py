@@ -11,15 +11,11 @@ import pytest
 import datamodules
 from datamodules import DataModule
 from tasks.__main__ import main
-from tasks.asr.__main__ import main as asr
 from tasks.catalogue import TASKS
-from tasks.detr.__main__ import main as detr
-from tasks.forecast.__main__ import main as forecast
+from tasks.launch import launch
 from tasks.overview import about
-from tasks.vit.__main__ import main as vit
 
 ROOT = Path(__file__).parents[2]
-MAINS = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
 
 
 def overview(capsys) -> str:
@@ -91,7 +87,7 @@ def test_the_data_here_with_a_command_that_is_understood(capsys, here):
         task, args = re.search(r"python -m tasks\.(\w+) (.*)$", line).groups()  # pyright: ignore[reportOptionalMemberAccess]
         args = [str(ROOT / arg) if arg.startswith("configs/") else arg for arg in args.split()]
         with pytest.raises(SystemExit) as stopped:
-            MAINS[task]([*args, "--print_config"])
+            launch(task, [*args, "--print_config"])
         assert stopped.value.code == 0, line
 
 

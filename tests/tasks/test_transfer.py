@@ -9,14 +9,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from tasks.asr.__main__ import main as asr
 from tasks.callbacks import MovingAverage
+from tasks.catalogue import TASKS
 from tasks.checkpoint import load
 from tasks.cli import TaskCLI
-from tasks.detr.__main__ import main as detr
-from tasks.forecast.__main__ import main as forecast
 from tasks.forecast.module import ForecastModule
-from tasks.vit.__main__ import main as vit
+from tasks.launch import launch
 from tasks.vit.module import ViTModule
 from tests.tasks.conftest import (
     FEW_BATCHES,
@@ -28,7 +26,6 @@ from tests.tasks.conftest import (
     run_once,
 )
 
-MAINS = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
 COMMON = [
     "--model.encoder.embed_dim=16",
     "--model.encoder.num_heads=4",
@@ -66,7 +63,7 @@ def data(scenes, sentences) -> dict[str, Path]:
 def sources(data, asr_trained, forecast_trained, tmp_path_factory) -> dict[str, Path]:
     """A run of each task with the same encoder."""
     made = {
-        task: run_once(MAINS[task], ARGUMENTS[task], tmp_path_factory.mktemp("runs"), data.get(task))
+        task: run_once(task, ARGUMENTS[task], tmp_path_factory.mktemp("runs"), data.get(task))
         for task in ("vit", "detr")
     }
     return made | {"asr": asr_trained, "forecast": forecast_trained}
@@ -80,7 +77,7 @@ def fit(data, tmp_path, monkeypatch, capsys) -> Callable[..., Outcome]:
         if task in data:
             monkeypatch.setenv("ONECORE_DATA", str(data[task]))
         capsys.readouterr()
-        code = MAINS[task](["fit", *ARGUMENTS[task], f"--runs={tmp_path}", *map(str, args)])
+        code = launch(task, ["fit", *ARGUMENTS[task], f"--runs={tmp_path}", *map(str, args)])
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 
@@ -120,7 +117,7 @@ def run_config(run: Path) -> dict:
 
 CYCLE = (("vit", "detr"), ("detr", "asr"), ("asr", "forecast"), ("forecast", "vit"))
 """Each task once as source and once as target; the other pairs are as the cycle's but for who is who."""
-PAIRS = [pytest.param(*pair, marks=[] if pair in CYCLE else [pytest.mark.slow]) for pair in permutations(MAINS, 2)]
+PAIRS = [pytest.param(*pair, marks=[] if pair in CYCLE else [pytest.mark.slow]) for pair in permutations(TASKS, 2)]
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
@@ -215,7 +212,7 @@ def test_resumes_from_its_own_checkpoint_alone(fit, sources, tmp_path, capsys):
 
     def run(command: str, *more: object) -> Outcome:
         words = [command, f"--ckpt_path={last}", "--trainer.enable_progress_bar=false", *map(str, more)]
-        code = vit(words)
+        code = launch("vit", words)
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 
@@ -249,7 +246,7 @@ def test_resolved_config_is_an_experiment(fit, sources, tmp_path, monkeypatch):
     monkeypatch.chdir(sources["detr"].parent)
     first = fit("vit", f"--model.encoder_from={sources['detr'].name}", "--model.freeze_encoder=true").run
     monkeypatch.chdir(tmp_path)
-    assert vit(["fit", "--config", str(first / "config.yaml"), f"--runs={tmp_path / 'again'}"]) == 0
+    assert launch("vit", ["fit", "--config", str(first / "config.yaml"), f"--runs={tmp_path / 'again'}"]) == 0
     (again,) = (tmp_path / "again/vit").iterdir()
     assert losses(again) == losses(first)
     assert run_config(again) == run_config(first)
@@ -352,7 +349,7 @@ def test_not_together_with_pretrained(fit, sources):
     assert fit("vit", f"--model.pretrained={file}", "--model.freeze_encoder=true").code == 0
 
 
-@pytest.mark.parametrize("task", MAINS)
+@pytest.mark.parametrize("task", TASKS)
 def test_mistyped_argument_gets_a_hint(fit, task):
     outcome = fit(task, "--model.encoder_form=runs/vit/X")
     assert outcome.code == 2

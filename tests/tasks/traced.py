@@ -5,12 +5,12 @@ Run by `tests/test_traced.py` in a process of its own. The command itself compar
 
 import pytest
 
-from tests.tasks.conftest import MAINS
+from tasks.catalogue import TASKS
 
-SLOW = {"detr", "asr"}  # torch takes half a minute for each; the command is the same
+SLOW = {"detr", "asr", "forecast"}  # torch takes long for each; the command is the same
 
 
-@pytest.mark.parametrize("task", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in MAINS])
+@pytest.mark.parametrize("task", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in TASKS])
 def test_as_onnx_it_computes_the_same(task, request, call, tmp_path):
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")

@@ -4,13 +4,9 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from tasks.asr.__main__ import main as asr
-from tasks.detr.__main__ import main as detr
-from tasks.forecast.__main__ import main as forecast
+from tasks.launch import launch
 from tasks.trainings import _Children
-from tasks.vit.__main__ import main as vit
 
-ALL = {"vit": vit, "detr": detr, "asr": asr, "forecast": forecast}
 Run = Callable[[_Children, list[str], Path, dict[str, str]], tuple[int, float]]
 
 
@@ -21,7 +17,7 @@ def training_here(ran: list[str], *more: str) -> Run:
         ran.append(log.parent.name)
         task, args = task_and_args(command)
         with log.open("w") as output, redirect_stdout(output), redirect_stderr(output):
-            return ALL[task]([*args, *more]), 1.0
+            return launch(task, [*args, *more]), 1.0
 
     return run
 

@@ -20,7 +20,7 @@ from tasks.base import TaskModule
 from tasks.benchmark.comparison.experiments import Experiment, class_of
 from tasks.benchmark.measure import MEBIBYTE, interleave, peak_memory, prepare
 from tasks.build import TaskParser, build
-from tasks.catalogue import TASKS, import_object
+from tasks.catalogue import TASKS
 from tasks.cli import TaskCLI
 from tasks.errors import TaskError, UsageError, first_line
 from tasks.mistakes import explain
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 def make_bench(experiment: Experiment, args: Sequence[str]) -> Bench:
     """Builds an experiment from its command line; nothing is trained, and nothing is left on the disk."""
-    module_class: type[TaskModule] = import_object(TASKS[experiment.task].module)
+    module_class: type[TaskModule] = TASKS[experiment.task].module_class
     with tempfile.TemporaryDirectory() as folder:
         quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", f"--runs={folder}"]
         cli = _Unrun(module_class, Path(), ["fit", *args, *quiet])

@@ -15,9 +15,11 @@ from tasks.benchmark.__main__ import main
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import DECODED, ENCODER, EPOCHS, MODES, RANDOM, Plan, source_name, target_name
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
+from tasks.catalogue import TASKS
+from tasks.launch import launch
 from tasks.machine import computer
 from tasks.trainings import DONE, FAILED, Finished, _Children
-from tests.tasks.trainings import ALL, training_here
+from tests.tasks.trainings import training_here
 
 SMALLER = [
     "--model.encoder.embed_dim=16",
@@ -297,13 +299,13 @@ def test_notes_say_where_it_helps_hurts_and_does_nothing():
     ]
 
 
-@pytest.mark.parametrize("task", ALL)
+@pytest.mark.parametrize("task", TASKS)
 def test_tasks_take_the_plan(task, capsys):
     """Its arguments are real ones, and a decoder has the encoder's width."""
-    plan = Plan.of(tasks=tuple(ALL), quick=True, jobs=1, threads=1)
+    plan = Plan.of(tasks=tuple(TASKS), quick=True, jobs=1, threads=1)
     (training,) = [each for each in plan.trainings() if each.name == f"{task}.vit.frozen.0"]
     with pytest.raises(SystemExit):
-        ALL[task](["fit", *training.args, "--print_config"])
+        launch(task, ["fit", *training.args, "--print_config"])
     model = yaml.safe_load(capsys.readouterr().out)["model"]
     assert model["encoder"]["init_args"].items() >= ENCODER.items()
     assert model["encoder_from"] == "{run:source.vit.0}"
