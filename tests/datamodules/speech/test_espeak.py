@@ -73,6 +73,7 @@ def test_nothing_depends_on_what_was_said_before():
     assert len({speech.audio.tobytes() for speech in first.values()}) == len(speakers)
 
 
+@pytest.mark.slow
 def test_another_process_says_the_same_and_imports_the_package_late():
     code = (
         "import hashlib, sys; from datamodules.speech import espeak, spoken; print('espeakng_loader' in sys.modules);"
@@ -83,10 +84,13 @@ def test_another_process_says_the_same_and_imports_the_package_late():
     assert said == hashlib.sha256(speak(TEXT, "en-us+m3").audio.tobytes()).hexdigest()
 
 
-def test_no_two_words_sound_alike():
-    for accent in ACCENTS.split():
-        words = vocabulary()
-        assert len({speak(word, accent, rate=300).audio.tobytes() for word in words}) == len(words)
+FIRST, *OTHERS = ACCENTS.split()
+
+
+@pytest.mark.parametrize("accent", [FIRST, *(pytest.param(accent, marks=pytest.mark.slow) for accent in OTHERS)])
+def test_no_two_words_sound_alike(accent):
+    words = vocabulary()
+    assert len({speak(word, accent, rate=300).audio.tobytes() for word in words}) == len(words)
     assert np.array_equal(speak("too", "en-gb").audio, speak("two", "en-gb").audio), "or else this shows nothing"
 
 

@@ -241,7 +241,7 @@ def measure_part(rank, port, folder, seed):
 
 def test_two_processes_measure_what_one_does(tmp_path):
     meeting = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    multiprocessing.spawn(measure_part, args=(meeting.port, tmp_path, 2), nprocs=2)
+    multiprocessing.start_processes(measure_part, (meeting.port, tmp_path, 2), nprocs=2, start_method="fork")
     truth, results = random_data(2)
     expected = ours(truth, results).compute()
     for rank in range(2):

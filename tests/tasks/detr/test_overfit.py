@@ -10,12 +10,12 @@ from tasks.detr.targets import gather_targets
 from tests.tasks.detr.helpers import CLASSES, KINDS, padded, training_loss
 from tests.tasks.detr.helpers import detr as network
 
-ANCHORED = ("dab", "dn")
-"""They take longest, and are slow tests."""
+BY_DEFAULT = "plain"
+"""The kind that is no slow test."""
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in ANCHORED else ()) for kind in KINDS]
+    "kind", [pytest.param(kind, marks=() if kind == BY_DEFAULT else pytest.mark.slow) for kind in KINDS]
 )
 def test_it_learns_eight_pictures_by_heart(kind):
     """Until the right boxes come out: AP50 = 1."""

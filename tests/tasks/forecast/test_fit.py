@@ -44,7 +44,7 @@ def of_table(table, tmp_path_factory):
 
 def small(file, runs, *args):
     sizes = ["--data.context_length=48", "--data.prediction_length=24", "--model.tokens.patch_length=8"]
-    return run_once(main, [*SMALL_FORECAST, "--data=SeriesFile", f"--data.file={file}", *sizes, *args], runs)
+    return run_once("forecast", [*SMALL_FORECAST, "--data=SeriesFile", f"--data.file={file}", *sizes, *args], runs)
 
 
 def test_fit_measures_beside_seasonal_naive(forecast_trained):
@@ -126,11 +126,16 @@ def test_a_users_file_with_gaps_and_a_covariate_known_ahead(table, of_table, tmp
         ["--model.tokens=tasks.forecast.tokens.ChannelTokens"],
         ["--model.tokens=tasks.forecast.tokens.StepTokens", "--model.decoder=core.Decoder"]
         + [f"--model.decoder.{name}" for name in ("embed_dim=16", "num_heads=4", "num_layers=1")],
-        ["--model.head=tasks.forecast.heads.StudentTHead"],
         ["--model.head=tasks.forecast.heads.PointHead", "--model.head.loss=torch.nn.L1Loss"],
-        ["--model.encoder.attention=LinearAttention"],
-        ["--model.encoder.attention=LongformerAttention", "--model.encoder.attention.window_size=4"],
-        ["--model.encoder.norm=core.BatchNorm"],
+        *(
+            pytest.param(form, marks=pytest.mark.slow)
+            for form in (
+                ["--model.head=tasks.forecast.heads.StudentTHead"],
+                ["--model.encoder.attention=LinearAttention"],
+                ["--model.encoder.attention=LongformerAttention", "--model.encoder.attention.window_size=4"],
+                ["--model.encoder.norm=core.BatchNorm"],
+            )
+        ),
     ],
     ids=lambda form: form[0],
 )
@@ -138,7 +143,7 @@ def test_every_form_is_a_flag(form, table, tmp_path):
     table.drop(columns="tariff").to_csv(tmp_path / "mine.csv", index=False)
     sizes = ["--data.context_length=48", "--data.prediction_length=12"]
     args = [*SMALL_FORECAST, "--data=SeriesFile", f"--data.file={tmp_path / 'mine.csv'}", *sizes, *form]
-    folder = run_once(main, args, tmp_path / "runs")
+    folder = run_once("forecast", args, tmp_path / "runs")
     ckpt = folder / "checkpoints/best.ckpt"
     args = ["--ckpt_path", ckpt, "--input", tmp_path / "mine.csv", "--output", tmp_path / "out"]
     assert run("explain", *args) == 0
@@ -147,7 +152,7 @@ def test_every_form_is_a_flag(form, table, tmp_path):
 
 def test_missing_weeks_of_carbon_dioxide(tmp_path):
     args = ["--data=MaunaLoaCO2", "--data.context_length=104", "--data.prediction_length=26"]
-    folder = run_once(main, [*SMALL_FORECAST, *args], tmp_path / "runs")
+    folder = run_once("forecast", [*SMALL_FORECAST, *args], tmp_path / "runs")
     assert json.loads((folder / "metrics.json").read_text())["test/mae_original"] > 0
 
 
@@ -203,7 +208,13 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+BY_DEFAULT = {"steps", "a channel without a value", "clocks set back"}
+"""Shapes whose trainings are not among the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "shape", [pytest.param(name, marks=() if name in BY_DEFAULT else pytest.mark.slow) for name in SHAPES]
+)
 def test_series_of_every_shape_are_fitted_and_forecast(shape, tmp_path):
     table = SHAPES[shape]()
     table.to_csv(tmp_path / "mine.csv", index=False, encoding="utf-8-sig")  # with a byte order mark

@@ -159,7 +159,15 @@ def test_a_constant_history_gives_a_constant_forecast():
         torch.testing.assert_close(forecast.quantiles, torch.full((2, HORIZON, CHANNELS, 2), 7.5))
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form[0] != "padded" and not form[2]], ids=str)
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(form, marks=() if form[0] in ("patches", "channels") else pytest.mark.slow)
+        for form in FORMS
+        if form[0] != "padded" and not form[2]
+    ],
+    ids=str,
+)
 def test_overfits_a_batch(form):
     model, (past, known) = forecaster(*form), inputs(form[2])
     future = torch.randn(2, HORIZON, CHANNELS, generator=torch.Generator().manual_seed(1))
