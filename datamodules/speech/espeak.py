@@ -185,7 +185,7 @@ def _library() -> Iterator[ctypes.CDLL]:
         import espeakng_loader  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise FileNotFoundError(
-            "the voices come with the package espeakng-loader, which is missing: pip install 'onecore[speech]'"
+            "the voices come with the package espeakng-loader, which is missing: pip install -e '.[speech]'"
         ) from None
     file, data = espeakng_loader.get_library_path(), Path(espeakng_loader.get_data_path())
     with _LOCK:

@@ -49,7 +49,7 @@ def ready(options: argparse.Namespace) -> Iterator[tuple[Any, socket.socket]]:
             import gradio  # noqa: F401
             import uvicorn
         except ImportError:
-            raise UsageError("the page needs gradio: pip install 'onecore[demo]'") from None
+            raise UsageError("the page needs gradio: pip install -e '.[demo]'") from None
         from tasks.demo.page import WORDS, make_page
         from tasks.demo.trial import Trial
         from tasks.trainer_parts import quiet_lightning

@@ -87,7 +87,7 @@ class TreeParzen:
         try:
             import optuna
         except ImportError:
-            raise UsageError("--sampler=tpe needs optuna: pip install 'onecore[sweep]'") from None
+            raise UsageError("--sampler=tpe needs optuna: pip install -e '.[sweep]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.random = RandomSearch(space, seed)
         direction = optuna.study.StudyDirection

@@ -148,7 +148,7 @@ def test_the_package_is_missing(monkeypatch):
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", refuse)
     espeak._voices.cache_clear()
-    with pytest.raises(FileNotFoundError, match=r"espeakng-loader, which is missing: pip install 'onecore\[speech\]'"):
+    with pytest.raises(FileNotFoundError, match=r"espeakng-loader, which is missing: pip install -e '.\[speech\]'"):
         speak(TEXT, "en-us")
 
 

@@ -167,7 +167,7 @@ def test_without_optuna_its_sampler_says_what_to_install(command, tmp_path: Path
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     result = command("sweep", "--trials=2", "--sampler=tpe", *SPACE, f"--runs={tmp_path}")
     assert result.code == 2
-    assert "pip install 'onecore[sweep]'" in result.one_line
+    assert "pip install -e '.[sweep]'" in result.one_line
     assert not list(tmp_path.iterdir())
 
 
