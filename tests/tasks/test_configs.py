@@ -120,7 +120,7 @@ ROWS = {
     ),
     "detr/long.yaml": Row(
         lambda root, _: made.write_scenes(root, COUNTS, (64, 64), most=1),
-        "256 cells and 160 steps; 1,600 and 400 take two minutes",
+        "256 cells and 160 steps; 1,600 and 1,000 take four minutes",
         [*epochs(4), "--data.image_size=64", "--data.batch_size=2"],
     ),
     "detr/bccd.yaml": Row(

@@ -157,7 +157,7 @@ EMBEDDED = (
         epochs=1,
         quick_epochs=0,
         seconds=90,
-        settings={"sparse": {"stride": 32}, "longformer": {"window_size": 128, "num_global_tokens": 1}},
+        settings={"sparse": {"stride": 32}, "longformer": {"window_size": 128}},
     ),
     Experiment(
         name="detr_long",
@@ -167,7 +167,7 @@ EMBEDDED = (
         config="detr/long.yaml",
         epochs=1,
         quick_epochs=0,
-        seconds=120,
+        seconds=230,
         settings={"sparse": {"stride": 40}, "longformer": {"window_size": 160}},
     ),
     Experiment(

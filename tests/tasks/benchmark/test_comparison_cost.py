@@ -1,11 +1,14 @@
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from core.attention import Attention, FullAttention, LinearAttention, LongformerAttention, SparseAttention
-from tasks.benchmark.comparison.cost import _first, _flops
+from tasks.benchmark.comparison.cost import Bench, _first, _flops, make_bench
+from tasks.benchmark.comparison.experiments import EMBEDDED, MECHANISMS
 
 LENGTH, WIDTH, HEADS = 1024, 32, 2
 PAIRS: dict[str, tuple[Callable[[], Attention], int, float]] = {
@@ -54,3 +57,26 @@ def test_the_first_sample_has_no_padding_of_others():
     assert past is not None
     assert past.shape == (1, 5, 1)
     assert (mask, covariates) == (None, None)
+
+
+@cache
+def bench_of(name: str) -> Bench:
+    (experiment,) = (each for each in EMBEDDED if each.name == name)
+    return make_bench(experiment, experiment.args("full", epochs=1, data_root=Path()))
+
+
+@pytest.mark.parametrize("attention", MECHANISMS)
+@pytest.mark.parametrize("name", ["vit", "vit_long", "forecast", "forecast_long"])
+def test_whatever_the_attention_an_answer_depends_on_the_whole_input(name: str, attention: str):
+    """Or else a mechanism would lose to how the experiment reads its tokens."""
+    sample, *others = bench_of(name).single
+    assert sample is not None
+    sample = torch.randn_like(sample, requires_grad=True)
+    network = bench_of(name).make(attention).network
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.1)
+    answer = network.eval()(sample, *others)
+    (answer if isinstance(answer, Tensor) else answer.point).square().sum().backward()
+    assert sample.grad is not None
+    assert (sample.grad != 0).float().mean() > 0.99
