@@ -1,5 +1,6 @@
 """Speech recognition: an encoder read by CTC, and by a decoder that attends to it (Watanabe et al. 2017)."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ class ASR(nn.Module):
         self.subsampling = subsampling(self.features.num_features, width)
         self.position = None if position is None else position(width)
         self.encoder = encoder
-        self.ctc_head = Linear(width, vocab_size + 1) if attention_weight < 1 else None
+        self.ctc_head = _make_ctc_head(width, vocab_size) if attention_weight < 1 else None
         self.decoder = decoder if attention_weight > 0 else None
         self.tokens = None if self.decoder is None else tokens(vocab_size, width)
         if pretrained is not None:
@@ -173,6 +174,19 @@ class FromFeatures(nn.Module):
             x = x + model.position(x.shape[1])
         encoded = Encoded(model.encoder(x), lengths, None)
         return encoded.memory if model.ctc_head is None else model.ctc_log_probs(encoded)
+
+
+def _make_ctc_head(width: int, vocab_size: int) -> Linear:
+    """A head to which, untrained, a blank is as probable as all tokens together.
+
+    There are many more frames than tokens. Where all outputs begin alike, a network first learns to say `blank`
+    whatever is heard, and of long utterances it may find no way out of that (`docs/LOG.md`).
+    """
+    head = Linear(width, vocab_size + 1)
+    with torch.no_grad():
+        head.bias.zero_()
+        head.bias[-1] = math.log(vocab_size)
+    return head
 
 
 def _check(width: int, decoder: Decoder | None, vocab_size: int, attention_weight: float) -> None:

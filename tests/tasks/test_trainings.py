@@ -157,7 +157,9 @@ def test_one_that_may_goes_on_from_its_last_checkpoint_if_it_is_of_the_same_comm
     assert (quick_task / finished["long"].run / "from").read_text() == str(last)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_killed_with_its_children_and_gone_on_with(quick_task: Path, tmp_path: Path, number: signal.Signals):
     script = tmp_path / "script.py"
     script.write_text(

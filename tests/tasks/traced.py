@@ -7,10 +7,9 @@ import pytest
 
 from tasks.catalogue import TASKS
 
-SLOW = {"detr", "asr", "forecast"}  # torch takes long for each; the command is the same
 
-
-@pytest.mark.parametrize("task", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in TASKS])
+@pytest.mark.slow  # the README's command, of vit, is run by default: tests/tasks/test_documents.py
+@pytest.mark.parametrize("task", TASKS)
 def test_as_onnx_it_computes_the_same(task, request, call, tmp_path):
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")

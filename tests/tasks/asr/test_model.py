@@ -137,3 +137,10 @@ def test_what_does_not_fit_is_refused(make, message):
 
 def _of(decoder) -> ASR:
     return ASR(Encoder(16, 2, 1), decoder, vocab_size=3, sample_rate=RATE)
+
+
+def test_untrained_a_blank_is_as_probable_as_all_tokens_together():
+    model = asr(0.0)
+    encoded = model.encode(*speech(*LENGTHS))
+    silent = encoded._replace(memory=torch.zeros_like(encoded.memory))
+    assert torch.allclose(model.ctc_log_probs(silent)[..., BLANK].exp(), torch.tensor(0.5))

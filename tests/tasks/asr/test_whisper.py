@@ -251,7 +251,7 @@ def test_an_output_head_of_its_own_needs_one_here(tmp_path):
     torch.testing.assert_close(model.tokens.head.weight, state["proj_out.weight"])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), change=st.sampled_from(["lost", "misnamed", "shape"]))
 def test_one_tensor_that_is_wrong_is_named(tmp_path_factory, data, change):
     state = openai_names(reference(**SMALL).state_dict())

@@ -143,6 +143,7 @@ def test_a_phone_shows_all_tabs_and_wide_things_scroll_in_their_own_box(visit: C
     assert visited.page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+@pytest.mark.slow
 def test_what_it_says_is_what_predict_writes(visit: Callable[..., Visit], runs: Path, tmp_path: Path):
     from tasks.asr.__main__ import main as asr
     from tasks.detr.__main__ import main as detr

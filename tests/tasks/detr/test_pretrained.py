@@ -341,7 +341,7 @@ def _parts() -> dict[str, Any]:
     return {"encoder": model.encoder, "decoder": model.decoder, "num_classes": CLASSES, **queries}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), change=st.sampled_from(["lost", "misnamed", "shape"]))
 def test_one_tensor_that_is_wrong_is_named(file, published, tmp_path_factory, data, change):
     state = dict(published.state_dict())

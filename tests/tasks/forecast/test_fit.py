@@ -60,7 +60,7 @@ def test_fit_measures_beside_seasonal_naive(forecast_trained):
 def test_the_figures_are_the_same_for_any_batch_size(of_table, tmp_path):
     """Every window counts once: none is dropped, none repeated."""
     found = []
-    for size in (1, 7, 32, 10_000):
+    for size in (1, 32, 10_000):
         args = ["test", "--ckpt_path", of_table / "checkpoints/best.ckpt", f"--data.batch_size={size}"]
         args += ["--trainer.limit_test_batches=1.0", "--trainer.logger=false", f"--runs={tmp_path / str(size)}"]
         assert run(*args) == 0

@@ -162,7 +162,7 @@ def test_a_constant_history_gives_a_constant_forecast():
 @pytest.mark.parametrize(
     "form",
     [
-        pytest.param(form, marks=() if form[0] in ("patches", "channels") else pytest.mark.slow)
+        pytest.param(form, marks=pytest.mark.slow if form[1] or form[0] in ("steps", "apart") else ())
         for form in FORMS
         if form[0] != "padded" and not form[2]
     ],
