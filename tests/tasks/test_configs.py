@@ -150,7 +150,7 @@ ROWS = {
     "asr/long.yaml": Row(
         lambda root, _: made.write_sentences(root, {"train": 64, "val": 8, "test": 16}),
         "tones for words, joined to 1 s",
-        [*epochs(20), "--data.joined_seconds=1", "--data.batch_seconds=4"],
+        [*epochs(40), "--data.joined_seconds=1", "--data.batch_seconds=4"],
     ),
     "asr/fsdd.yaml": Row(
         lambda root, _: made.write_beeps(root, 16),
