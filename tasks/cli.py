@@ -29,7 +29,7 @@ from tasks.checkpoint import check_shapes, is_exported, provenance_of, read_chec
 from tasks.commands import commands_of
 from tasks.errors import TaskError, UsageError
 from tasks.machine import commit
-from tasks.mistakes import explain
+from tasks.mistakes import explain, find_null
 from tasks.prediction import predict_files
 from tasks.processes import end_others, is_first
 from tasks.run import claimed_run_folder, now, write_whole
@@ -113,6 +113,8 @@ class TaskCLI(LightningCLI):
                 files = [*first, *rest]
                 known = _read_configs(value for option, value in pairwise(files) if option == "--config")
                 raise UsageError(explain(str(error), self._parser(command), rest, known)) from error
+        if null := find_null(self.config[command].as_dict()):
+            raise UsageError(null)
 
     @contextmanager
     def _first_config(self, command: str, rest: list[str]) -> Iterator[list[str]]:

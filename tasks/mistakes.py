@@ -5,7 +5,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pytorch_lightning import Callback, LightningDataModule
 from pytorch_lightning.cli import LightningArgumentParser
@@ -59,6 +59,43 @@ def explain(message: str, parser: LightningArgumentParser, args: list[str], conf
     if match := re.search(r"File does not exist: '?([^']+)'?", text):
         return f"--{key or 'config'}={match[1]}: there is no such file"
     return text
+
+
+def find_null(value: Any, place: str = "") -> str | None:
+    """Says in one line which argument of a class is null and may not be: the parser lets it be, whatever its type.
+
+    Args:
+        value: A configuration as plain values.
+        place: Where it stands in the whole one.
+    """
+    if not isinstance(value, dict):
+        return None
+    nested: dict[str, Any] = value
+    if "class_path" in value:
+        nested = value.get("init_args") or {}
+        types = _never_null(value["class_path"])
+        for name, given in nested.items():
+            if given is None and name in types:
+                return f"{place}.{name}=null is not of the type {types[name]}"
+    places = ((f"{place}.{name}".lstrip("."), inner) for name, inner in nested.items())
+    return next((found for where, inner in places if (found := find_null(inner, where))), None)
+
+
+def _never_null(class_path: str) -> dict[str, str]:
+    """The types of a class's arguments that neither are None by default nor may be."""
+    module, _, name = class_path.rpartition(".")
+    made = getattr(importlib.import_module(module), name)
+    function = made.__init__ if inspect.isclass(made) else made
+    try:
+        types = get_type_hints(function)
+    except (NameError, TypeError):
+        return {}
+    defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
+    return {
+        name: getattr(each, "__name__", str(each))
+        for name, each in types.items()
+        if each is not Any and type(None) not in (each, *get_args(each)) and defaults.get(name) is not None
+    }
 
 
 def _full_key(keys: list[str], args: list[str]) -> str:

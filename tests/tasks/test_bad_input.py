@@ -76,6 +76,7 @@ VALUES = [
             *("--model.encoder.num_heads=0", "--model.encoder.num_heads=7", "--model.encoder.num_layers=0"),
             *("--model.encoder.num_layers=-1", "--model.encoder.ffn_dim=0", "--model.encoder.dropout=2"),
             *("--model.encoder.dropout=-0.1", "--model.encoder.dropout=nan", "--model.encoder.norm_first=perhaps"),
+            *("--model.encoder.dropout=null", "--model.encoder.dropout=#no_number", "--training.optimizer.lr=null"),
             *("--training.optimizer.lr=-1", "--training.optimizer.lr=abc", "--training.ema_decay=1"),
             *("--training.ema_decay=-0.5", "--training.monitor=val/nothing", "--training.monitor_mode=up"),
             *("--training.freeze=[nothing]", "--training.layer_decay=abc", "--training.schedule.warmup=-1"),

@@ -203,6 +203,15 @@ def test_mistake_gets_one_line(command, tmp_path, monkeypatch, args, expected, c
     assert not (tmp_path / "runs").exists(), "a refused command leaves nothing behind"
 
 
+@pytest.mark.parametrize("nothing", ["null", "~", "#no_number"])
+def test_nothing_for_a_number_within_a_class(command, tmp_path, nothing):
+    """The parser lets it be, whatever the type."""
+    outcome = command("fit", *SMALL, f"--model.encoder.dropout={nothing}", f"--runs={tmp_path / 'runs'}")
+    assert outcome.code == 2
+    assert "model.encoder.dropout=null is not of the type float" in outcome.one_line
+    assert not (tmp_path / "runs").exists()
+
+
 def test_typo_in_a_config(command, tmp_path):
     text = (ROOT / "configs/vit/mnist.yaml").read_text()
     (tmp_path / "typo.yaml").write_text(text.replace("patch_size", "patchsize"))
