@@ -22,6 +22,7 @@ from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 
 import core.attention  # noqa: F401  their short names are known where they are imported
 import datamodules  # noqa: F401
+from tasks.arguments import value_of
 from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
 from tasks.callbacks import BestCheckpoint, check_monitors
@@ -58,7 +59,7 @@ class TaskCLI(LightningCLI):
         self.default_config = default_config
         self.checkpoint: dict[str, Any] | None = None
         self.args = args
-        self.has_checkpoint = _value_of("--ckpt_path", args) is not None
+        self.has_checkpoint = value_of("--ckpt_path", args) is not None
         self.last_line = ""
         super().__init__(
             model_class=module_class,
@@ -119,9 +120,9 @@ class TaskCLI(LightningCLI):
     @contextmanager
     def _first_config(self, command: str, rest: list[str]) -> Iterator[list[str]]:
         """The configuration under all others: the checkpoint's, else for `fit` the default unless one is given."""
-        path = _value_of("--ckpt_path", rest)
+        path = value_of("--ckpt_path", rest)
         if path is None:
-            given = _value_of("--config", rest) or _value_of("-c", rest)
+            given = value_of("--config", rest) or value_of("-c", rest)
             if command != "fit" and not given:
                 raise UsageError(_needs_weights(command))
             yield [] if given else ["--config", str(self.default_config)]
@@ -216,7 +217,7 @@ class TaskCLI(LightningCLI):
         return {key: value for key, value in config.items() if key not in ("model", "training", "data")}
 
     def _provenance(self, command: str) -> dict[str, Any]:
-        path = _value_of("--ckpt_path", self.args)
+        path = value_of("--ckpt_path", self.args)
         known: dict[str, Any] = {} if self.checkpoint is None else provenance_of(self.checkpoint, str(path))
         if command != "fit":
             return known
@@ -344,14 +345,3 @@ def _read_configs(paths: Iterable[str]) -> dict[str, Any]:
         except (OSError, yaml.YAMLError, TypeError):
             continue
     return known
-
-
-def _value_of(option: str, args: list[str]) -> str | None:
-    """The last value that a command line gives an option, as `--a=b` or `--a b`."""
-    value = None
-    for word, following in pairwise([*args, ""]):
-        if word == option:
-            value = following
-        elif word.startswith(option + "="):
-            value = word.removeprefix(option + "=")
-    return value

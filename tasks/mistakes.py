@@ -4,8 +4,8 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 from pytorch_lightning import Callback, LightningDataModule
 from pytorch_lightning.cli import LightningArgumentParser
@@ -13,6 +13,8 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from tasks.catalogue import import_object
 
 _BASES = (LightningDataModule, Callback, Logger, Optimizer, LRScheduler, nn.Module)
 
@@ -83,18 +85,12 @@ def find_null(value: Any, place: str = "") -> str | None:
 
 def _never_null(class_path: str) -> dict[str, str]:
     """The types of a class's arguments that neither are None by default nor may be."""
-    module, _, name = class_path.rpartition(".")
-    made = getattr(importlib.import_module(module), name)
-    function = made.__init__ if inspect.isclass(made) else made
-    try:
-        types = get_type_hints(function)
-    except (NameError, TypeError):
-        return {}
-    defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
     return {
-        name: getattr(each, "__name__", str(each))
-        for name, each in types.items()
-        if each is not Any and type(None) not in (each, *get_args(each)) and defaults.get(name) is not None
+        name: getattr(each.annotation, "__name__", str(each.annotation))
+        for name, each in _parameters(class_path, evaluated=True).items()
+        if each.annotation not in (Any, each.empty)
+        and type(None) not in (each.annotation, *get_args(each.annotation))
+        and each.default is not None
     }
 
 
@@ -147,12 +143,12 @@ def _nested_options(prefix: str, value: Any) -> Iterator[str]:
             yield from _nested_options(f"{prefix}{key}.", inner)
 
 
-def _parameters(class_path: str) -> list[str]:
-    module, _, name = class_path.rpartition(".")
+def _parameters(class_path: str, *, evaluated: bool = False) -> Mapping[str, inspect.Parameter]:
+    """A class's arguments, none if they cannot be read; `evaluated`, where an annotation that is a text counts."""
     try:
-        return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-    except (ImportError, AttributeError, ValueError):
-        return []
+        return inspect.signature(import_object(class_path), eval_str=evaluated).parameters
+    except (ImportError, AttributeError, ValueError, NameError, TypeError):
+        return {}
 
 
 def _subclasses(base: type) -> Iterator[type]:
