@@ -12,13 +12,10 @@ import pytest
 from torchvision import datasets
 
 from datamodules import CIFAR10
-from tasks.asr.__main__ import main as asr
 from tasks.benchmark import arguments as benchmark
 from tasks.demo import arguments as demo
-from tasks.detr.__main__ import main as detr
-from tasks.forecast.__main__ import main as forecast
+from tasks.launch import launch
 from tasks.trainings import _Children
-from tasks.vit.__main__ import main as vit
 from tests.datamodules.speech.sets import noise, write, write_manifest, write_tokenizer
 from tests.datamodules.test_cifar import fake
 from tests.tasks.asr.whisper import openai_names, reference
@@ -147,9 +144,9 @@ def write_voc(folder: Path) -> None:
 
 def run_detr(args: list[str], scenes: Path, monkeypatch) -> int:
     monkeypatch.setenv("ONECORE_DATA", str(scenes))
-    small = [] if args[0] == "check-data" else ["--trainer.logger=false"]
+    small = {"fit": [*SMALL_DETR, *ONE], "check-data": []}.get(args[0], ["--trainer.logger=false"])
     source = "BOXES" if args[0] in ("fit", "check-data") else "PICTURE"  # one is drawn fast
-    return detr([arg.replace("FOLDER", source) for arg in args] + ([*SMALL_DETR, *ONE] if args[0] == "fit" else small))
+    return launch("detr", [arg.replace("FOLDER", source) for arg in args] + small)
 
 
 def run_sweep(args: list[str], folder: Path, monkeypatch, capsys) -> None:
@@ -160,7 +157,7 @@ def run_sweep(args: list[str], folder: Path, monkeypatch, capsys) -> None:
         pytest.importorskip("optuna", reason="optuna is not installed (extra sweep)")
     monkeypatch.setattr(_Children, "run", training_here([]))
     few = ["1" if earlier == "--trials" else arg for earlier, arg in pairwise(["", *args])]
-    assert vit([*few, *SMALL, f"--runs={folder}"]) == 0, capsys.readouterr().err
+    assert launch("vit", [*few, *SMALL, f"--runs={folder}"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -183,7 +180,7 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
             small = [flag for flag in small if "decoder" not in flag]  # CTC alone
             small.append("--data.only_words=null")  # few sentences are made for this, and none of digits
         small = ["--trainer.logger=false"] if "--ckpt_path" in args else [*small, *ONE]
-        assert asr(args + small) == 0, capsys.readouterr().err
+        assert launch("asr", args + small) == 0, capsys.readouterr().err
         return
     if module == "tasks.forecast":
         args = [arg.replace("FOLDER", "SERIES") for arg in args]
@@ -192,7 +189,7 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
             small = [*small, "--data.batch_size=1"]
         if any("--data.file" in arg for arg in args):
             small = [*small, "--data.context_length=96", "--data.prediction_length=24"]
-        assert forecast(args + small) == 0, capsys.readouterr().err
+        assert launch("forecast", args + small) == 0, capsys.readouterr().err
         return
     if module == "tasks.benchmark":
         benchmark.parser().parse_args(args)
@@ -221,7 +218,7 @@ def test_command(command, workplace, scenes, sentences, tmp_path, monkeypatch, c
         small = [flag for flag in small if not flag.startswith("--model.")]
     if any("encoder_from=runs/asr" in arg for arg in args):
         small += ["--model.encoder.num_heads=4", *(flag for flag in SMALL_ASR if flag.startswith("--model.encoder."))]
-    assert vit([*args, *small]) == 0, capsys.readouterr().err
+    assert launch("vit", [*args, *small]) == 0, capsys.readouterr().err
 
 
 def test_documents_name_files_that_exist():

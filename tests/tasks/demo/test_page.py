@@ -145,18 +145,17 @@ def test_a_phone_shows_all_tabs_and_wide_things_scroll_in_their_own_box(visit: C
 
 @pytest.mark.slow
 def test_what_it_says_is_what_predict_writes(visit: Callable[..., Visit], runs: Path, tmp_path: Path):
-    from tasks.asr.__main__ import main as asr
-    from tasks.detr.__main__ import main as detr
+    from tasks.launch import launch
 
     visited = visit()
-    for command, task, tab, name, content in [
-        (detr, "detr", "Boxes", "scene.png", picture((64, 64))),
-        (asr, "asr", "Speech", "said.wav", sound()),
+    for task, tab, name, content in [
+        ("detr", "Boxes", "scene.png", picture((64, 64))),
+        ("asr", "Speech", "said.wav", sound()),
     ]:
         (tmp_path / name).write_bytes(content)
         checkpoint = runs / task / "RUN" / "checkpoints" / "best.ckpt"
         args = ["predict", f"--ckpt_path={checkpoint}", f"--input={tmp_path / name}", f"--output={tmp_path / task}"]
-        assert command([*args, "--trainer.enable_progress_bar=false"]) == 0
+        assert launch(task, [*args, "--trainer.enable_progress_bar=false"]) == 0
         visited.page.get_by_role("tab", name=tab).click()
         visited.page.locator(f"#{task}-looked input").uncheck()
         answer = visited.drop(task, tab, name, content)
