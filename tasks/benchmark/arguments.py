@@ -8,7 +8,8 @@ from typing import Any
 
 from tasks.arguments import Parser, positive
 from tasks.benchmark.attention.plan import ATTENTIONS, CAUSAL, DEVICES, DTYPES
-from tasks.benchmark.comparison.experiments import EXPERIMENTS, MECHANISMS, TASKS
+from tasks.benchmark.comparison.experiments import EXPERIMENTS, MECHANISMS
+from tasks.catalogue import TASKS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,7 +124,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _tasks(text: str) -> tuple[str, ...]:
-    return _known(text, TASKS, "task with experiments")
+    return _known(text, TASKS, "task")
 
 
 def _mechanisms(text: str) -> tuple[str, ...]:

@@ -235,4 +235,3 @@ CANONICAL = (
 )
 EXPERIMENTS: dict[str, tuple[Experiment, ...]] = {"embedded": EMBEDDED, "canonical": CANONICAL}
 """By the data that they are about."""
-TASKS = tuple(dict.fromkeys(each.task for each in EMBEDDED))

@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from tasks.benchmark.comparison.experiments import EXPERIMENTS, TASKS
+from tasks.benchmark.comparison.experiments import EXPERIMENTS
 from tasks.benchmark.comparison.plan import Plan, training_name
 from tasks.benchmark.comparison.results import cells_of, entries_of, notes_of
+from tasks.catalogue import TASKS
 from tasks.trainings import DONE, FAILED, Finished
 
 PLAN = Plan(

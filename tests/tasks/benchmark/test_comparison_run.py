@@ -134,7 +134,7 @@ def test_stopped_it_writes_what_is_finished_and_says_how_to_go_on(compared: Path
     [
         (["--resume", "nowhere"], "--resume nowhere: it holds no run of this command"),
         (["--resume", "nowhere", "--seeds", "2"], "leave --seeds out"),
-        (["--tasks", "vti"], "'vti' is no task with experiments; did you mean vit?"),
+        (["--tasks", "vti"], "'vti' is no task; did you mean vit?"),
         (["--attentions", "ful"], "'ful' is no attention; did you mean full?"),
         (["--seeds", "0"], "'0' is not a whole number above 0"),
         (["--data", "canonical", "--inputs", "long"], "--data canonical has no long inputs"),

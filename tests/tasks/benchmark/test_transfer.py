@@ -167,7 +167,7 @@ def test_failed_source_is_recorded_and_the_rest_goes_on(stand_in, transfer, tmp_
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--tasks", "vit,fercast"], "'fercast' is no task with experiments; did you mean forecast?"),
+        (["--tasks", "vit,fercast"], "'fercast' is no task; did you mean forecast?"),
         (["--resume", "nowhere"], "--resume nowhere: it holds no run"),
         (["--resume", "nowhere", "--seeds", "2"], "leave --seeds out"),
     ],
