@@ -1,6 +1,6 @@
 """The page: for each task a choice of runs, a place for a file, and the answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from tasks.demo.runs import Run
+from tasks.demo.runs import Run, find_runs
 from tasks.demo.trial import Trial
 
 CSS = Path(__file__).with_name("page.css")
@@ -37,32 +37,47 @@ WORDS = {
 """The tasks of the page, in its order."""
 
 
-def make_page(runs: dict[str, list[Run]], trial: Trial, max_mb: int) -> gr.Blocks:
-    """Builds the page.
+def make_page(runs: Path, trial: Trial, max_mb: int) -> gr.Blocks:
+    """Builds the page; whoever loads it is offered the runs that there are then.
 
     Args:
-        runs: Of each task, the newest first.
+        runs: Where runs lie.
         trial: Applies one.
         max_mb: The largest file that is taken, MB; to be said.
     """
     with gr.Blocks(title="onecore", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML('<h1>onecore</h1><p class="lead">Try a trained run. What you drop here stays on this machine.</p>')
+        offered: list[Any] = []
         with gr.Tabs():
             for task, words in WORDS.items():
                 with gr.Tab(words.title, id=task):
-                    if runs[task]:
-                        _add_task(task, runs[task], trial, max_mb)
-                    else:
-                        gr.HTML(f"<p>No run yet: <code>python -m tasks.{task} fit</code> trains one.</p>")
+                    offered += _add_task(task, runs, trial, max_mb)
+        page.load(lambda: _offers(runs), outputs=offered, api_visibility="private", queue=False, show_progress="hidden")
     return page
 
 
-def _add_task(task: str, runs: Sequence[Run], trial: Trial, max_mb: int) -> None:
-    words = WORDS[task]
-    with gr.Row():
+def _offers(runs: Path) -> list[Any]:
+    """What becomes of the three parts of each task that `_add_task` returns."""
+    updates = []
+    for task in WORDS:
+        found = find_runs(runs, task)
+        updates += [gr.update(visible=not found), gr.update(visible=bool(found)), gr.update(**_choice(found))]
+    return updates
+
+
+def _choice(found: Sequence[Run]) -> dict[str, Any]:
+    labels = [(run.label, run.name) for run in found]
+    return {"choices": labels, "value": found[0].name if found else None, "filterable": len(found) > 8}
+
+
+def _add_task(task: str, runs: Path, trial: Trial, max_mb: int) -> list[Any]:
+    """Adds a task's parts; returns what is shown without any run, what is shown else, and the choice of a run."""
+    words, found = WORDS[task], find_runs(runs, task)
+    without = f"<p>No run yet: <code>python -m tasks.{task} fit</code> trains one; then load this page again.</p>"
+    none = gr.HTML(without, visible=not found)
+    with gr.Row(visible=bool(found)) as row:
         with gr.Column(scale=3, min_width=280):
-            labels = [(run.label, number) for number, run in enumerate(runs)]
-            run = gr.Dropdown(labels, value=0, label="Run", elem_id=f"{task}-run", filterable=len(runs) > 8)
+            run = gr.Dropdown(**_choice(found), label="Run", elem_id=f"{task}-run")
             file = gr.File(label=f"{words.asked.capitalize()}, up to {max_mb} MB", elem_id=f"{task}-file", height=180)
             file.async_move_resource_to_block_cache = _as_it_is  # pyright: ignore[reportAttributeAccessIssue]
             looked = gr.Checkbox(True, label="Show where the network looked", elem_id=f"{task}-looked")
@@ -76,7 +91,7 @@ def _add_task(task: str, runs: Sequence[Run], trial: Trial, max_mb: int) -> None
     shown = [said, sound, attention, files]
     gr.on(
         [file.upload, run.change, looked.change],
-        partial(_answer, runs, trial, words),
+        partial(_answer, partial(find_runs, runs, task), trial, words),
         inputs=[run, file, looked],
         outputs=shown,
         api_visibility="private",
@@ -86,19 +101,23 @@ def _add_task(task: str, runs: Sequence[Run], trial: Trial, max_mb: int) -> None
         trigger_mode="always_last",  # another run that is chosen while the last one still draws
     )
     file.clear(lambda: _nothing(words), outputs=shown, api_visibility="private", queue=False)
+    return [none, row, run]
 
 
 def _answer(
-    runs: Sequence[Run], trial: Trial, words: Words, number: int, file: str | None, looked: bool
+    find: Callable[[], list[Run]], trial: Trial, words: Words, name: str, file: str | None, looked: bool
 ) -> Iterator[list[Any]]:
     """What the page shows of a file, or in one line why there is nothing to show; then where the network looked."""
     if file is None:
         yield _nothing(words)
         return
-    run = runs[number]
+    run = next((each for each in find() if each.name == name), None)
+    if run is None:
+        yield _wrong(f"{name} is no run any more; load this page again", words)
+        return
     outcome = trial(run, Path(file), looked=False)
     if isinstance(outcome, str):
-        yield [f'<p class="wrong" role="alert">{escape(outcome)}</p>', *_nothing(words)[1:]]
+        yield _wrong(outcome, words)
         return
     is_sound = run.task == "asr"
     files = [str(path) for path in outcome.files]
@@ -121,6 +140,10 @@ async def _as_it_is(path: str) -> str:
     What the page itself has uploaded is where it belongs, and `Trial` takes nothing else.
     """
     return path
+
+
+def _wrong(message: str, words: Words) -> list[Any]:
+    return [f'<p class="wrong" role="alert">{escape(message)}</p>', *_nothing(words)[1:]]
 
 
 def _nothing(words: Words) -> list[Any]:

@@ -6,42 +6,35 @@ from typing import NamedTuple
 
 import yaml
 
-from tasks.errors import TaskError
-
 
 class Run(NamedTuple):
     """A run with a best checkpoint.
 
     Attributes:
         task: Name of the task.
-        label: Its folder's name and how good it was.
+        name: Its folder's.
+        label: The name and how good it was.
         checkpoint: Its best.
     """
 
     task: str
+    name: str
     label: str
     checkpoint: Path
 
 
-def find_runs(runs: Path, tasks: tuple[str, ...]) -> dict[str, list[Run]]:
-    """Lists `runs/TASK/*/checkpoints/best.ckpt` of each task, the newest first.
-
-    Raises:
-        TaskError: If there is none at all.
-    """
-    found = {}
-    for task in tasks:
-        checkpoints = sorted(runs.glob(f"{task}/*/checkpoints/best.ckpt"), key=_age)
-        found[task] = [Run(task, _label(each.parents[1]), each) for each in checkpoints]
-    if not any(found.values()):
-        raise TaskError(
-            f"--runs={runs}: holds no run ({runs}/TASK/*/checkpoints/best.ckpt); train one: python -m tasks.vit fit"
-        )
-    return found
+def find_runs(runs: Path, task: str) -> list[Run]:
+    """Lists `runs/TASK/*/checkpoints/best.ckpt`, the newest first."""
+    checkpoints = sorted(runs.glob(f"{task}/*/checkpoints/best.ckpt"), key=_age)
+    folders = [each.parents[1] for each in checkpoints]
+    return [Run(task, folder.name, _label(folder), each) for folder, each in zip(folders, checkpoints, strict=True)]
 
 
 def _age(checkpoint: Path) -> int:
-    return -checkpoint.stat().st_mtime_ns
+    try:
+        return -checkpoint.stat().st_mtime_ns
+    except OSError:  # taken away since it was listed
+        return 0
 
 
 def _label(folder: Path) -> str:

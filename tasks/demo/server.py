@@ -55,11 +55,13 @@ def ready(options: argparse.Namespace) -> Iterator[tuple[Any, socket.socket]]:
         from tasks.trainer_parts import quiet_lightning
 
         quiet_lightning()
-        runs = find_runs(options.runs, tuple(WORDS))
+        if not any(find_runs(options.runs, task) for task in WORDS):
+            where = f"{options.runs}/TASK/*/checkpoints/best.ckpt"
+            raise TaskError(f"--runs={options.runs}: holds no run ({where}); train one: python -m tasks.vit fit")
         uploads.mkdir()
         work.mkdir()
         with _listen(options.host, options.port) as listening:
-            app = make_app(make_page(runs, Trial(work, uploads), options.max_mb), options)
+            app = make_app(make_page(options.runs, Trial(work, uploads), options.max_mb), options)
             yield uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)), listening
 
 

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,13 @@ def runs(tmp_path_factory, trained, detr_trained, asr_trained, forecast_trained)
 
 @pytest.fixture(scope="module")
 def address(runs: Path) -> Iterator[str]:
-    """The page, served by a thread."""
+    with served(runs) as address:
+        yield address
+
+
+@contextmanager
+def served(runs: Path) -> Iterator[str]:
+    """Serves the page by a thread; its address."""
     pytest.importorskip("gradio", reason="gradio is not installed (extra demo)")
     from tasks.demo.server import ready
 
@@ -53,9 +60,11 @@ def address(runs: Path) -> Iterator[str]:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 class Visit:
@@ -222,6 +231,33 @@ def test_a_run_that_is_spoilt_says_so_and_another_can_be_chosen(visit: Callable[
     assert "best.ckpt is no readable checkpoint" in answer.inner_text()
 
 
+def test_runs_that_come_and_go_while_the_page_is_served(browser: Any, runs: Path, tmp_path: Path):
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "vit" / "first").symlink_to((runs / "vit" / "RUN").resolve())
+    with served(tmp_path) as address:
+        context = browser.new_context()
+        visited = Visit(context, address)
+        visited.page.get_by_role("tab", name="Forecast").click()
+        assert (
+            "python -m tasks.forecast fit trains one"
+            in visited.page.get_by_role("tabpanel").locator(":visible").first.inner_text()
+        )
+        assert not visited.page.locator("#forecast-file").is_visible()
+        (tmp_path / "forecast").mkdir()
+        (tmp_path / "forecast" / "new").symlink_to((runs / "forecast" / "RUN").resolve())
+        (tmp_path / "vit" / "second").symlink_to((runs / "vit" / "RUN").resolve())
+        visited = Visit(context, address)
+        assert "48 values" in visited.drop("forecast", "Forecast", "demand.csv", table()).inner_text()
+        visited.page.get_by_role("tab", name="Classes").click()
+        visited.page.locator("#vit-run input").click()
+        visited.page.get_by_role("option", name="second").click()
+        (tmp_path / "vit" / "second").unlink()
+        answer = visited.drop("vit", "Classes", "digit.png", picture())
+        assert answer.locator(".wrong").inner_text() == "second is no run any more; load this page again"
+        assert [each for each in visited.problems if each != GRADIO_SAYS] == []
+        context.close()
+
+
 def ask(address: str, path: str, body: Any = None, **headers: str) -> tuple[int, str, Any]:
     """A request by hand: its status, its text, its headers."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -248,7 +284,7 @@ def test_no_request_by_hand_reads_a_file_of_the_server(address: str, runs: Path,
     (tmp_path / "own.png").write_bytes(picture())
     for session, path in (("a", f"{tmp_path}/own.png"), ("b", f"{address}/gradio_api/info/own.png")):
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        body = {"data": [0, file, False], "fn_index": number, "session_hash": session, "trigger_id": None}
+        body = {"data": ["RUN", file, False], "fn_index": number, "session_hash": session, "trigger_id": None}
         assert ask(address, "/gradio_api/queue/join?", body)[0] == 200
         text = ask(address, f"/gradio_api/queue/data?session_hash={session}")[1]
         assert "own.png was not dropped on this page" in text
