@@ -117,3 +117,12 @@ def test_onnx_without_its_packages_is_told(runs, call, tmp_path, monkeypatch):
     assert ended.code == 1
     assert "pip install -e '.[onnx]'" in ended.one_line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_differs_is_refused(trained, call, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    monkeypatch.setattr("tasks.export._TOLERANCE", 0.0)
+    ended = call("vit", "export", "--ckpt_path", best(trained), "--output", tmp_path, "--onnx=true")
+    assert ended.code == 1
+    assert "differs from the network by" in ended.one_line
