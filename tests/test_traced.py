@@ -18,6 +18,6 @@ def test_what_is_traced(marker: str):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=2000,
+        timeout=2000 * len(FILES),
     )
     assert done.returncode == 0, done.stdout[-7000:]

@@ -66,7 +66,7 @@ def _offers(runs: Path) -> list[Any]:
 
 
 def _choice(found: Sequence[Run]) -> dict[str, Any]:
-    labels = [(run.label, run.name) for run in found]
+    labels = [(run.label(), run.name) for run in found]
     return {"choices": labels, "value": found[0].name if found else None, "filterable": len(found) > 8}
 
 

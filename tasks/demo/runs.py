@@ -12,22 +12,31 @@ class Run(NamedTuple):
 
     Attributes:
         task: Name of the task.
-        name: Its folder's.
-        label: The name and how good it was.
         checkpoint: Its best.
     """
 
     task: str
-    name: str
-    label: str
     checkpoint: Path
+
+    @property
+    def name(self) -> str:
+        """Its folder's."""
+        return self.checkpoint.parents[1].name
+
+    def label(self) -> str:
+        """The name, and what its best checkpoint reached, if that can be read."""
+        folder = self.checkpoint.parents[1]
+        try:
+            monitor = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["training"]["monitor"]
+            reached = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[monitor]
+            return f"{self.name} · {monitor.removeprefix('val/')} {reached:.3g}"
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            return self.name
 
 
 def find_runs(runs: Path, task: str) -> list[Run]:
     """Lists `runs/TASK/*/checkpoints/best.ckpt`, the newest first."""
-    checkpoints = sorted(runs.glob(f"{task}/*/checkpoints/best.ckpt"), key=_age)
-    folders = [each.parents[1] for each in checkpoints]
-    return [Run(task, folder.name, _label(folder), each) for folder, each in zip(folders, checkpoints, strict=True)]
+    return [Run(task, each) for each in sorted(runs.glob(f"{task}/*/checkpoints/best.ckpt"), key=_age)]
 
 
 def _age(checkpoint: Path) -> int:
@@ -35,13 +44,3 @@ def _age(checkpoint: Path) -> int:
         return -checkpoint.stat().st_mtime_ns
     except OSError:  # taken away since it was listed
         return 0
-
-
-def _label(folder: Path) -> str:
-    """The folder's name, and what its best checkpoint reached, if that can be read."""
-    try:
-        monitor = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["training"]["monitor"]
-        reached = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[monitor]
-        return f"{folder.name} · {monitor.removeprefix('val/')} {reached:.3g}"
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return folder.name

@@ -26,7 +26,7 @@ def test_what_nobody_has_thought_of_is_one_line_too(tmp_path: Path, monkeypatch,
     monkeypatch.setattr(trial, "_apply", fail)
     (tmp_path / "a.png").touch()
     (tmp_path / "work").mkdir()
-    run = Run("vit", "x", "x", tmp_path / "best.ckpt")
+    run = Run("vit", tmp_path / "best.ckpt")
     said = Trial(tmp_path / "work", tmp_path)(run, tmp_path / "a.png", looked=False)
     assert said == "a.png could not be answered: first second"
     assert "a.png could not be answered" in caplog.text
@@ -38,7 +38,7 @@ def test_only_the_last_answers_are_kept(tmp_path: Path, monkeypatch):
     (tmp_path / "work").mkdir()
     applied = Trial(tmp_path / "work", tmp_path)
     for _ in range(trial._KEPT + 3):
-        assert applied(Run("vit", "x", "x", tmp_path / "best.ckpt"), tmp_path / "a.png", looked=False) == "said"
+        assert applied(Run("vit", tmp_path / "best.ckpt"), tmp_path / "a.png", looked=False) == "said"
     assert len(list((tmp_path / "work").iterdir())) == trial._KEPT
 
 
@@ -51,6 +51,4 @@ def test_a_file_that_was_not_dropped_is_never_read(tmp_path: Path, monkeypatch):
     (uploads / "link.png").symlink_to(tmp_path / "secret.png")
     applied = Trial(tmp_path / "work", uploads)
     for path in (tmp_path / "secret.png", uploads / ".." / "secret.png", uploads / "link.png"):
-        assert applied(Run("vit", "x", "x", tmp_path / "best.ckpt"), path, looked=False).endswith(
-            "was not dropped on this page"
-        )
+        assert applied(Run("vit", tmp_path / "best.ckpt"), path, looked=False).endswith("was not dropped on this page")
