@@ -192,10 +192,11 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _project_self(self, x: Queries, pos: Tensor | None) -> tuple[HeadKeys, HeadKeys, HeadKeys]:
-        if pos is None:
+        if pos is None and self.rotary is None:
             q, k, v = self._split(self.in_proj(x), 3)
         else:
-            q, k = self._split(self._rows(x + pos, 0, 2), 2)
+            # The values by themselves: they would keep what queries and keys were before they were turned.
+            q, k = self._split(self._rows(x if pos is None else x + pos, 0, 2), 2)
             (v,) = self._split(self._rows(x, 2, 3), 1)
         return q, k, v
 

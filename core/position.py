@@ -150,10 +150,13 @@ class RotaryPositionalEncoding(nn.Module):
         self, x: Float[Tensor, "batch heads length head_dim"], positions: Int[Tensor, "#batch length"]
     ) -> Float[Tensor, "batch heads length head_dim"]:
         """Turns `x`, queries or keys, by the positions of its tokens."""
-        angles = positions[:, None].float().unsqueeze(-1) * _frequencies(self.head_dim, self.base, x.device)
+        angles = positions[:, :, None, None].float() * _frequencies(self.head_dim, self.base, x.device)
         sin, cos = angles.sin(), angles.cos()
-        even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+        # As (batch, length, heads, head_dim), which is how a projection's tokens lie: in another order than that of
+        # the values, fused kernels copy gradients.
+        even, odd = x.transpose(1, 2).unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+        return turned.flatten(-2).to(x.dtype).transpose(1, 2)
 
 
 class LearnedPositionalEncoding2d(nn.Module):

@@ -6,13 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import FixedSparseAttention, LinearAttention, LongformerAttention, SparseAttention
+from core import (
+    FixedSparseAttention,
+    LinearAttention,
+    LongformerAttention,
+    MultiHeadAttention,
+    RotaryPositionalEncoding,
+    SparseAttention,
+)
 from core.attention import Attention
 from core.cache import Cache, Past
 from tests.core.helpers import normal
 
 
-def kept_for_backward(attention: Attention, length: int, is_causal: bool) -> int:
+def kept_for_backward(call: Callable[[], object]) -> int:
     """Bytes, each memory counted once."""
     sizes: dict[int, int] = {}
 
@@ -21,10 +28,14 @@ def kept_for_backward(attention: Attention, length: int, is_causal: bool) -> int
         sizes[storage.data_ptr()] = storage.nbytes()
         return x
 
-    q, k, v = (normal(1, 2, length, 8, seed=seed).requires_grad_() for seed in range(3))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        attention(q, k, v, is_causal=is_causal)
+        call()
     return sum(sizes.values())
+
+
+def kept_by(attention: Attention, length: int, is_causal: bool) -> int:
+    q, k, v = (normal(1, 2, length, 8, seed=seed).requires_grad_() for seed in range(3))
+    return kept_for_backward(lambda: attention(q, k, v, is_causal=is_causal))
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
@@ -41,9 +52,19 @@ def kept_for_backward(attention: Attention, length: int, is_causal: bool) -> int
 )
 def test_what_is_kept_for_the_backward_pass_is_linear_in_the_length(make: Callable[[], Attention], is_causal):
     tokens = 3 * 2 * 2048 * 8 * 4  # q, k and v
-    shorter, longer = (kept_for_backward(make(), length, is_causal) for length in (1024, 2048))
+    shorter, longer = (kept_by(make(), length, is_causal) for length in (1024, 2048))
     assert longer < 2.1 * shorter
     assert longer < 2.5 * tokens  # no scores: they would be 32 times a token's 8 channels
+
+
+def test_a_rotary_encoding_keeps_its_turns_and_nothing_else():
+    """Neither what queries and keys were before they were turned, nor them in another order than the values."""
+    x, length = normal(1, 64, 32), 64
+    plain, rotary = MultiHeadAttention(32, 2), MultiHeadAttention(32, 2, rotary=RotaryPositionalEncoding)
+    turns = 4 * length * (32 // 2 // 2) * 4  # sines and cosines, of queries and of keys
+    assert kept_for_backward(lambda: rotary(x)) <= kept_for_backward(lambda: plain(x)) + turns
+    q = x.view(1, 64, 2, 16).transpose(1, 2)
+    assert RotaryPositionalEncoding(16)(q, torch.arange(64)[None]).stride() == q.stride()
 
 
 def bytes_of(cache: Cache) -> int:
