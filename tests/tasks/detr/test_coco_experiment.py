@@ -11,7 +11,7 @@ from PIL import Image
 
 from tasks.detr.__main__ import main as detr
 from tasks.detr.pretrained import COCO_IDS
-from tests.tasks.detr.test_pretrained import CONFIG, SMALL, facebook_names, reference, saved
+from tests.tasks.detr.published import CONFIG, SMALL, facebook_names, reference, saved
 
 FLAGS = [
     f"--config={CONFIG}",

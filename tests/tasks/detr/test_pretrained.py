@@ -1,10 +1,9 @@
-"""DETR with published weights is the published DETR; what does not fit is refused in one line.
+"""DETR with published weights is the published DETR.
 
 That the training losses are transformers' too is in `tests/tasks/detr/test_losses.py`.
 """
 
 import logging
-import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,156 +11,26 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from transformers import DetrConfig, DetrForObjectDetection
 
-from core import Decoder, Encoder
 from tasks.base import TaskModule
 from tasks.build import TaskParser, add_model_arguments, without_pretrained
-from tasks.detr.backbone import ConvStem, TimmBackbone
 from tasks.detr.classification import FocalClassification
 from tasks.detr.model import DETR
 from tasks.detr.module import DETRModule
 from tasks.detr.pretrained import COCO_IDS, load_pretrained
-from tasks.detr.queries import AnchorQueries, LearnedQueries
 from tasks.optim import build_optimizer
-from tests.tasks.detr.helpers import detr, padded
-
-CONFIG = Path(__file__).parents[3] / "configs/detr/detr_r50_coco.yaml"
-SMALL = {"backbone": "resnet18", "layers": (2, 3), "width": 32, "num_heads": 4, "ffn_dim": 48, "num_queries": 9}
-CLASSES = 5
-State = dict[str, Tensor]
-
-
-def reference(
-    *, backbone: str, layers: tuple[int, int], width: int, num_heads: int, ffn_dim: int, num_queries: int, **other
-) -> Any:
-    """Transformers' DETR with random values in every tensor, in those of the frozen norms too."""
-    config = DetrConfig(
-        **(other or {"backbone": backbone}),
-        d_model=width,
-        encoder_layers=layers[0],
-        decoder_layers=layers[1],
-        encoder_attention_heads=num_heads,
-        decoder_attention_heads=num_heads,
-        encoder_ffn_dim=ffn_dim,
-        decoder_ffn_dim=ffn_dim,
-        num_queries=num_queries,
-        num_labels=CLASSES,
-    )
-    model = DetrForObjectDetection(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    for name, value in model.state_dict().items():
-        random = torch.randn(value.shape, generator=generator)
-        if name.endswith("running_var"):
-            value.copy_(random.abs() + 0.5)
-        elif value.ndim == 4:  # a convolution that keeps the size of what comes in
-            value.copy_(random * value[0].numel() ** -0.5)
-        elif value.ndim == 2:
-            # Sharp enough that each query sees and says something of its own, also after six layers.
-            gain = 3 if "q_proj" in name or "k_proj" in name else 1.4 if "bbox" in name else 1
-            value.copy_(random * (1.0 if "query" in name else gain * value.shape[1] ** -0.5))
-        else:
-            value.copy_(random * 0.1 + float(name.endswith("weight")))
-    return model
-
-
-def ours(
-    *, backbone: str, layers: tuple[int, int], width: int, num_heads: int, ffn_dim: int, num_queries: int, **other: Any
-) -> DETR:
-    stacks: dict[str, Any] = {"norm_first": False, "activation": nn.ReLU}
-    arguments: dict[str, Any] = {
-        "backbone": TimmBackbone(backbone),
-        "encoder": Encoder(width, num_heads, layers[0], ffn_dim, **stacks),
-        "decoder": Decoder(width, num_heads, layers[1], ffn_dim, **stacks),
-        "num_classes": CLASSES,
-        "queries": lambda width: LearnedQueries(width, num_queries=num_queries),
-    }
-    return DETR(**(arguments | other)).eval()
-
-
-def hub_names(state: State) -> State:
-    """As transformers named them before its version 5, in which `facebook/detr-resnet-50` is published."""
-    renamed = {}
-    for name, value in state.items():
-        name = name.replace("backbone.model.", "backbone.conv_encoder.model.").replace("o_proj", "out_proj")
-        renamed[name.replace("mlp.fc", "fc")] = value
-        if name.endswith("downsample.1.running_mean"):
-            renamed[name.replace("running_mean", "num_batches_tracked")] = torch.tensor(3)
-    return renamed
-
-
-FACEBOOK = {
-    "encoder": {"self_attn_layer_norm": "norm1", "final_layer_norm": "norm2"},
-    "decoder": {
-        "self_attn_layer_norm": "norm1",
-        "encoder_attn": "multihead_attn",
-        "encoder_attn_layer_norm": "norm2",
-        "final_layer_norm": "norm3",
-    },
-}
-
-
-def facebook_names(state: State) -> State:
-    """As facebookresearch/detr has them."""
-    renamed = {}
-    for name, value in state.items():
-        if match := re.fullmatch(r"model\.(encoder|decoder)\.layers\.(\d+)\.(\w+)\.(?:(\w+)\.)?(weight|bias)", name):
-            stack, layer, part, inner, end = match.groups()
-            prefix = f"transformer.{stack}.layers.{layer}.{FACEBOOK[stack].get(part, part)}"
-            if inner in ("k_proj", "v_proj"):
-                continue
-            if inner == "q_proj":
-                three = [state[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
-                renamed[f"{prefix}.in_proj_{end}"] = torch.cat(three)
-            elif inner in ("fc1", "fc2"):
-                renamed[f"transformer.{stack}.layers.{layer}.linear{inner[-1]}.{end}"] = value
-            else:
-                renamed[f"{prefix}.out_proj.{end}" if inner else f"{prefix}.{end}"] = value
-            continue
-        for theirs, published in [
-            ("model.backbone.model.", "backbone.0.body."),
-            ("model.decoder.layernorm.", "transformer.decoder.norm."),
-            ("model.query_position_embeddings.", "query_embed."),
-            ("model.input_projection.", "input_proj."),
-            ("class_labels_classifier.", "class_embed."),
-            ("bbox_predictor.", "bbox_embed."),
-        ]:
-            name = published + name.removeprefix(theirs) if name.startswith(theirs) else name
-        renamed[name] = value
-    return renamed
-
-
-def saved(state: State, path: Path) -> str:
-    if path.suffix == ".safetensors":
-        save_file({name: value.contiguous() for name, value in state.items()}, path)
-    else:
-        torch.save({"model": state}, path)
-    return str(path)
-
-
-def assert_same_answers(mine: DETR, theirs: Any, *sizes: tuple[int, int]) -> None:
-    image, padding = padded(*sizes)
-    with torch.no_grad():
-        expected = theirs(pixel_values=image, pixel_mask=(~padding).long())
-        logits, boxes = mine(image, padding)
-    for actual, published in ((logits, expected.logits), (boxes, expected.pred_boxes)):
-        assert (published[0] - published[1]).abs().mean() > 1e-2  # or the pictures would not matter
-        assert published.std(1).mean() > 3e-3  # or the queries would not
-        torch.testing.assert_close(actual, published, atol=1e-4, rtol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def published() -> Any:
-    return reference(**SMALL)
-
-
-@pytest.fixture(scope="module")
-def file(published, tmp_path_factory) -> str:
-    return saved(published.state_dict(), tmp_path_factory.mktemp("published") / "model.safetensors")
+from tests.tasks.detr.helpers import detr
+from tests.tasks.detr.published import (
+    CONFIG,
+    SIZES,
+    SMALL,
+    assert_same_answers,
+    facebook_names,
+    hub_names,
+    ours,
+    reference,
+    saved,
+)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +48,6 @@ def test_as_large_as_published(tmp_path):
     size = {"backbone": "resnet50", "layers": (6, 6), "width": 256, "num_heads": 8, "ffn_dim": 2048, "num_queries": 100}
     theirs = reference(**size)
     assert_same_answers(ours(**size, pretrained=saved(theirs.state_dict(), tmp_path / "large.pth")), theirs, *SIZES)
-
-
-SIZES = [(160, 96), (128, 224)]
 
 
 def test_a_resnet_under_transformers_own_names(tmp_path):
@@ -297,96 +163,6 @@ def test_other_classes_keep_the_class_head_fresh(arguments, published, tmp_path,
     assert model.class_head.weight.abs().max() < 1
     torch.testing.assert_close(model.norm.weight, published.model.decoder.layernorm.weight)
     assert not [each for each in recwarn if "pretrained" in str(each.message)]
-
-
-REFUSED = [
-    ({"num_queries": 8}, r"queries\.num_queries=8, but the checkpoint has 9"),
-    ({"num_queries": 10}, r"queries\.num_queries=10, but the checkpoint has 9"),
-    ({"layers": (2, 2)}, r"decoder\.num_layers=2, but the checkpoint has 3"),
-    ({"layers": (3, 3)}, r"encoder\.num_layers=3, but the checkpoint has 2"),
-    ({"ffn_dim": 32}, r"encoder\.ffn_dim=32, but the checkpoint has 48; decoder\.ffn_dim=32"),
-    ({"width": 48}, r"encoder\.embed_dim=48, but the checkpoint has 32"),
-    ({"backbone": "resnet50"}, r"backbone=a ResNet of 3\+4\+6\+3 blocks, but .* a ResNet of 2\+2\+2\+2 blocks"),
-    ({"backbone": ConvStem([4, 8])}, r"backbone=ConvStem, but the checkpoint has a ResNet of 2\+2\+2\+2 blocks"),
-    ({"encoder": Encoder(32, 4, 2, 48, norm_first=False)}, r"encoder\.activation=GELU, but the checkpoint has ReLU"),
-    (
-        {"encoder": Encoder(32, 4, 2, 48, activation=nn.ReLU)},
-        r"encoder\.norm_first=True, but the checkpoint has False",
-    ),
-    (
-        {"decoder": Decoder(32, 4, 3, 48, activation=nn.ReLU)},
-        r"decoder\.norm_first=True, but the checkpoint has False",
-    ),
-    (
-        {"queries": lambda width: AnchorQueries(width, num_queries=9)},
-        "queries=AnchorQueries, but the checkpoint has LearnedQueries",
-    ),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_refusals_name_the_argument_and_both_values(file, arguments, message):
-    size = {name: value for name, value in arguments.items() if name in SMALL and not isinstance(value, nn.Module)}
-    other = {name: value for name, value in arguments.items() if name not in size}
-    model = DETR(**(_parts() | other)) if "backbone" in other else ours(**(SMALL | size), **other)
-    with pytest.raises(ValueError, match=message) as caught:
-        load_pretrained(model, file)
-    assert file in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def _parts() -> dict[str, Any]:
-    model = ours(**SMALL)
-    queries = {"queries": lambda width: LearnedQueries(width, num_queries=9)}
-    return {"encoder": model.encoder, "decoder": model.decoder, "num_classes": CLASSES, **queries}
-
-
-@settings(max_examples=6, deadline=None)
-@given(data=st.data(), change=st.sampled_from(["lost", "misnamed", "shape"]))
-def test_one_tensor_that_is_wrong_is_named(file, published, tmp_path_factory, data, change):
-    state = dict(published.state_dict())
-    names = [name for name in state if not name.startswith("class_labels") and ".layers." in name]
-    name = data.draw(st.sampled_from(names))
-    value = state.pop(name)
-    if change == "shape":
-        state[name] = value[:-1]
-    elif change == "misnamed":
-        state[name.replace(".weight", ".wait").replace(".bias", ".bios")] = value
-    path = tmp_path_factory.mktemp("wrong") / "model.pth"
-    torch.save(state, path)
-    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        load_pretrained(ours(**SMALL), str(path))
-    assert "\n" not in str(caught.value)
-    layer = re.search(r"layers\.\d+|predictor\.layers", name)
-    assert layer is not None
-    tensor = layer[0].replace("predictor.layers", "box_head")
-    assert any(each in str(caught.value) for each in (tensor, "num_layers=", "ffn_dim="))
-
-
-@settings(max_examples=30, deadline=None)
-@given(content=st.binary(max_size=60), suffix=st.sampled_from([".pth", ".safetensors", ".bin", ".pt"]))
-def test_foreign_bytes_are_one_line(tmp_path_factory, content, suffix):
-    path = tmp_path_factory.mktemp("foreign") / f"file{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        load_pretrained(detr(), str(path))
-    assert "\n" not in str(caught.value)
-
-
-def test_what_is_no_detr_is_one_line(published, tmp_path):
-    model = ours(**SMALL)
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
-    torch.save({f"{name}.{part}": value for name in "ab" for part, value in published.state_dict().items()},
-               tmp_path / "two.pth")  # fmt: skip
-    for name, message in {
-        "absent.pth": "no such file",
-        "other.pth": "not a DETR's checkpoint",
-        "two.pth": r"several models: a\.model\., b\.model\.",
-    }.items():
-        with pytest.raises(ValueError, match=message) as caught:
-            load_pretrained(model, str(tmp_path / name))
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
 
 
 def test_a_training_run_of_facebooks_keeps_its_arguments_beside(published, tmp_path, caplog):
