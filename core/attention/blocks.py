@@ -205,7 +205,9 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parts: Sequence[Part], layout: Layout, tail: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         length = q.shape[2]
-        q, k, v = Layout(0, tail)(q) if tail else q, layout(k), layout(v)
+        # Where gradients are wanted, queries of their own too: a view would keep the projection of all three.
+        q = Layout(0, tail)(q) if tail or any(ctx.needs_input_grad) else q
+        k, v = layout(k), layout(v)
         mixed = _like_tokens(q, q.shape[2])
         sums = torch.empty(*q.shape[:3], 1, dtype=torch.promote_types(q.dtype, torch.float32))
         for part in parts:
