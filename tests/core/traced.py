@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch._inductor.compile_fx import compile_fx
 
-from core import Decoder, Encoder, SinusoidalPositionalEncoding
+from core import Decoder, Encoder, RotaryPositionalEncoding, SinusoidalPositionalEncoding
 from core.attention.flex import attend_by_flex
 from core.attention.pattern import PatternAttention
 from core.masks import padding_mask
@@ -91,7 +91,7 @@ class Translator(nn.Module):
         super().__init__()
         cross = attention if attention in CROSS else CROSS[0]
         self.position = SinusoidalPositionalEncoding(8)
-        self.encoder = Encoder(8, 2, 1, attention=attention)
+        self.encoder = Encoder(8, 2, 1, attention=attention, rotary=RotaryPositionalEncoding)
         self.decoder = Decoder(8, 2, 1, attention=attention, cross_attention=cross)
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
