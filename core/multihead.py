@@ -192,10 +192,10 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _project_self(self, x: Queries, pos: Tensor | None) -> tuple[HeadKeys, HeadKeys, HeadKeys]:
-        if pos is None and self.rotary is None:
+        # Values of one product would keep, for the backward pass, what queries and keys were before they were turned.
+        if pos is None and (self.rotary is None or not torch.is_grad_enabled()):
             q, k, v = self._split(self.in_proj(x), 3)
         else:
-            # The values by themselves: they would keep what queries and keys were before they were turned.
             q, k = self._split(self._rows(x if pos is None else x + pos, 0, 2), 2)
             (v,) = self._split(self._rows(x, 2, 3), 1)
         return q, k, v
