@@ -14,7 +14,7 @@ from tasks.catalogue import TASKS
 from tasks.explanation import Explanation, ExplanationWriter
 from tasks.launch import launch
 from tests.datamodules.speech.sets import noise, write
-from tests.tasks.conftest import QUIET
+from tests.tasks.conftest import QUIET, best
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def files(tmp_path_factory, scenes, sentences) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def checkpoints(trained, detr_trained, asr_trained, forecast_trained) -> dict[str, str]:
     runs = {"vit": trained, "detr": detr_trained, "asr": asr_trained, "forecast": forecast_trained}
-    return {task: f"--ckpt_path={run / 'checkpoints/best.ckpt'}" for task, run in runs.items()}
+    return {task: best(run) for task, run in runs.items()}
 
 
 def below(folder: Path) -> set[str]:

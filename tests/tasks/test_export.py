@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,21 +11,18 @@ from tasks.catalogue import TASKS
 from tasks.checkpoint import load
 from tasks.export import outputs_of, without_places
 from tasks.machine import commit
-
-
-def best(run: Path) -> Path:
-    return run / "checkpoints" / "best.ckpt"
+from tests.tasks.conftest import best
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_exported_stands_in_for_the_checkpoint(task, runs, call, tmp_path, monkeypatch):
     folder = tmp_path / "given away"
-    ended = call(task, "export", "--ckpt_path", best(runs[task]), "--output", folder)
+    ended = call(task, "export", best(runs[task]), "--output", folder)
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1] == f"export: {folder}"
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.yaml", "README.md"}
     module_class = TASKS[task].module_class
-    here, there = load(best(runs[task]), module_class), load(folder, module_class)
+    here, there = load(runs[task] / "checkpoints/best.ckpt", module_class), load(folder, module_class)
     assert json.loads(json.dumps(here.facts)) == there.facts
     assert (
         json.loads(json.dumps(without_places(here.config)))
@@ -43,7 +39,7 @@ def test_what_is_exported_stands_in_for_the_checkpoint(task, runs, call, tmp_pat
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_card_says_what_the_run_has_measured_and_how_it_was_made(task, runs, call, tmp_path):
-    assert call(task, "export", "--ckpt_path", best(runs[task]), "--output", tmp_path).code == 0
+    assert call(task, "export", best(runs[task]), "--output", tmp_path).code == 0
     card = (tmp_path / "README.md").read_text()
     for name, value in json.loads((runs[task] / "metrics.json").read_text()).items():
         assert f"| {name} | {value:.6g} |" in card
@@ -56,11 +52,11 @@ def test_the_card_says_what_the_run_has_measured_and_how_it_was_made(task, runs,
 
 
 def test_it_is_tested_and_predicts_from_the_folder(runs, call, tmp_path):
-    assert call("vit", "export", "--ckpt_path", best(runs["vit"]), "--output", tmp_path / "net").code == 0
+    assert call("vit", "export", best(runs["vit"]), "--output", tmp_path / "net").code == 0
     few = ["--trainer.accelerator=cpu", "--trainer.limit_test_batches=2", "--trainer.logger=false"]
     tested = [
         call("vit", "test", "--ckpt_path", each, *few, "--runs", tmp_path / "runs").metrics
-        for each in (best(runs["vit"]), tmp_path / "net")
+        for each in (runs["vit"] / "checkpoints/best.ckpt", tmp_path / "net")
     ]
     assert tested[0] == tested[1]
     refused = call("vit", "fit", "--ckpt_path", tmp_path / "net")
@@ -73,7 +69,7 @@ def test_it_is_tested_and_predicts_from_the_folder(runs, call, tmp_path):
 
 def test_an_earlier_export_is_kept_and_a_damaged_one_is_refused(runs, call, tmp_path):
     for _ in range(2):
-        assert call("forecast", "export", "--ckpt_path", best(runs["forecast"]), "--output", tmp_path).code == 0
+        assert call("forecast", "export", best(runs["forecast"]), "--output", tmp_path).code == 0
     assert len(list(tmp_path.glob("model_*.safetensors"))) == len(list(tmp_path.glob("README_*.md"))) == 1
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -95,7 +91,7 @@ def test_weights_of_others_are_told_from_ours(call, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to(runs, call, tmp_path):
     (tmp_path / "file").write_text("mine")
-    ended = call("vit", "export", "--ckpt_path", best(runs["vit"]), "--output", tmp_path / "file" / "net")
+    ended = call("vit", "export", best(runs["vit"]), "--output", tmp_path / "file" / "net")
     assert ended.code == 1
     assert str(tmp_path / "file") in ended.one_line
     assert (tmp_path / "file").read_text() == "mine"
@@ -106,14 +102,14 @@ def test_a_network_that_onnx_cannot_have_is_told(runs, call, tmp_path, monkeypat
         raise RuntimeError("no function for aten.x\nand a long trace")
 
     monkeypatch.setattr("tasks.export.torch.onnx.export", fail)
-    ended = call("vit", "export", "--ckpt_path", best(runs["vit"]), "--output", tmp_path, "--onnx=true")
+    ended = call("vit", "export", best(runs["vit"]), "--output", tmp_path, "--onnx=true")
     assert ended.code == 1
     assert ended.one_line.endswith("this network cannot be written as ONNX (no function for aten.x)")
 
 
 def test_onnx_without_its_packages_is_told(runs, call, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.export.importlib.util.find_spec", lambda _: None)
-    ended = call("vit", "export", "--ckpt_path", best(runs["vit"]), "--output", tmp_path, "--onnx=true")
+    ended = call("vit", "export", best(runs["vit"]), "--output", tmp_path, "--onnx=true")
     assert ended.code == 1
     assert "pip install -e '.[onnx]'" in ended.one_line
     assert not list(tmp_path.iterdir())
@@ -123,6 +119,6 @@ def test_a_graph_that_differs_is_refused(trained, call, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
     monkeypatch.setattr("tasks.export._TOLERANCE", 0.0)
-    ended = call("vit", "export", "--ckpt_path", best(trained), "--output", tmp_path, "--onnx=true")
+    ended = call("vit", "export", best(trained), "--output", tmp_path, "--onnx=true")
     assert ended.code == 1
     assert "differs from the network by" in ended.one_line

@@ -10,7 +10,7 @@ import yaml
 
 from tasks.checkpoint import load
 from tasks.vit.module import ViTModule
-from tests.tasks.conftest import SMALL, losses
+from tests.tasks.conftest import SMALL, best, losses
 
 LIVELY = ["--training.mixup=0.2", "--training.cutmix=1.0", "--model.encoder.drop_path=0.3", "--model.dropout=0.1"]
 
@@ -128,10 +128,10 @@ def test_averaged_weights_are_validated_saved_and_predicted(command, trained, tm
     assert not torch.equal(averaged[name], raw[name])
     assert torch.equal(load(trained / "checkpoints/best.ckpt", ViTModule).state_dict()[name], averaged[name])
     limits = ["--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false", f"--runs={tmp_path}"]
-    validated = command("validate", f"--ckpt_path={trained / 'checkpoints/best.ckpt'}", *limits)
+    validated = command("validate", best(trained), *limits)
     assert validated.metrics["val/loss"] == pytest.approx(checkpoint["onecore"]["metrics"]["val/loss"], rel=1e-6)
     limits[0] = "--trainer.limit_test_batches=2"
-    tested = command("test", f"--ckpt_path={trained / 'checkpoints/best.ckpt'}", *limits)
+    tested = command("test", best(trained), *limits)
     fitted = json.loads((trained / "metrics.json").read_text())
     assert tested.metrics["test/loss"] == pytest.approx(fitted["test/loss"], rel=1e-6)
 

@@ -18,6 +18,7 @@ from tasks.asr.module import ASRModule
 from tasks.asr.pretrained import load_pretrained
 from tasks.asr.whisper import WhisperLogMel
 from tests.tasks.asr.whisper import PROMPT, SPECIAL, VOCAB, openai_names, reference, whisper
+from tests.tasks.damaged import CHANGES, damaged
 
 SMALL = {"width": 16, "layers": 1, "heads": 2}
 SMALL_OURS = {
@@ -252,17 +253,12 @@ def test_an_output_head_of_its_own_needs_one_here(tmp_path):
 
 
 @settings(max_examples=6, deadline=None)
-@given(data=st.data(), change=st.sampled_from(["lost", "misnamed", "shape"]))
+@given(data=st.data(), change=st.sampled_from(CHANGES))
 def test_one_tensor_that_is_wrong_is_named(tmp_path_factory, data, change):
     state = openai_names(reference(**SMALL).state_dict())
     name = data.draw(st.sampled_from([name for name in state if ".blocks." in name]))
-    value = state.pop(name)
-    if change == "shape":
-        state[name] = value[:-1]
-    elif change == "misnamed":
-        state[name.replace(".weight", ".wait").replace(".bias", ".bios")] = value
     path = tmp_path_factory.mktemp("wrong") / "model.pt"
-    torch.save(state, path)
+    torch.save(damaged(state, name, change), path)
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
         load_pretrained(whisper(SMALL_OURS), str(path))
     assert "\n" not in str(caught.value)

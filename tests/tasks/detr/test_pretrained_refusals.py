@@ -14,6 +14,7 @@ from tasks.detr.backbone import ConvStem
 from tasks.detr.model import DETR
 from tasks.detr.pretrained import load_pretrained
 from tasks.detr.queries import AnchorQueries, LearnedQueries
+from tests.tasks.damaged import CHANGES, damaged
 from tests.tasks.detr.helpers import detr
 from tests.tasks.detr.published import CLASSES, SMALL, ours
 
@@ -60,18 +61,13 @@ def _parts() -> dict[str, Any]:
 
 
 @settings(max_examples=6, deadline=None)
-@given(data=st.data(), change=st.sampled_from(["lost", "misnamed", "shape"]))
+@given(data=st.data(), change=st.sampled_from(CHANGES))
 def test_one_tensor_that_is_wrong_is_named(published, tmp_path_factory, data, change):
-    state = dict(published.state_dict())
+    state = published.state_dict()
     names = [name for name in state if not name.startswith("class_labels") and ".layers." in name]
     name = data.draw(st.sampled_from(names))
-    value = state.pop(name)
-    if change == "shape":
-        state[name] = value[:-1]
-    elif change == "misnamed":
-        state[name.replace(".weight", ".wait").replace(".bias", ".bios")] = value
     path = tmp_path_factory.mktemp("wrong") / "model.pth"
-    torch.save(state, path)
+    torch.save(damaged(state, name, change), path)
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
         load_pretrained(ours(**SMALL), str(path))
     assert "\n" not in str(caught.value)
