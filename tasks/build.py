@@ -12,19 +12,22 @@ from tasks.optim import freeze_parts
 
 @dataclass(frozen=True)
 class EncoderStart:
-    """Where the core's encoder of any network starts, and whether it learns: two arguments beside the network's own.
+    """Where the core's encoder of any network starts, and whether it learns: arguments beside the network's own.
 
     Args:
         encoder_from: The run, or the checkpoint of ours, of whichever task, whose encoder this one starts as: a run's
             folder (its best.ckpt, else last.ckpt) or a file. Its arguments must be those of the run, but for dropout,
             stochastic depth and what remembers activations; its attention may be another one, if that has the same
             parameters. The rest of the network starts afresh (Lu et al. 2021).
+        shuffle_encoder: Shuffles the numbers of `encoder_from` within each of its tensors, as the seed says: how large
+            they are stays, what was learnt goes. The control that tells what a start owes to which of the two.
         freeze_encoder: Keeps the encoder as it starts, be that random, `encoder_from` or `pretrained`: none of it is
             trained, its norms included, and it works as in evaluation, without dropout and by the statistics that a
             batch norm has.
     """
 
     encoder_from: str | None = None
+    shuffle_encoder: bool = False
     freeze_encoder: bool = False
 
 

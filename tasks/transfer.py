@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from tasks.weights import of_mechanism
 
 _log = logging.getLogger(__name__)
 _ARGUMENT = "--model.encoder_from"
+_SHUFFLE = "--model.shuffle_encoder"
 _OF_TRAINING = ("dropout", "drop_path", "checkpoint_activations")
 """Arguments of the encoder that change how it is trained, not what its weights compute."""
 
@@ -35,9 +37,12 @@ def take_encoder(network: nn.Module, model: dict[str, Any]) -> None:
 
     Raises:
         TaskError: If there is no checkpoint of ours, or its encoder is not the network's.
+        UsageError: If nothing is named that could be shuffled.
     """
     given = model["encoder_from"]
     if not given:
+        if model["shuffle_encoder"]:
+            raise UsageError(f"{_SHUFFLE}=true shuffles what {_ARGUMENT} names: give both, or neither")
         return
     file = _find_checkpoint(Path(given).expanduser().absolute(), given)
     checkpoint = read_checkpoint(file, None, _ARGUMENT)
@@ -52,14 +57,15 @@ def take_encoder(network: nn.Module, model: dict[str, Any]) -> None:
     }
     encoder: nn.Module = network.encoder  # pyright: ignore[reportAssignmentType]
     _check_tensors(encoder.state_dict(), weights, _mechanism(model["encoder"]), _mechanism(saved), given)
-    encoder.load_state_dict(weights)
+    encoder.load_state_dict(_shuffled(weights) if model["shuffle_encoder"] else weights)
     model["encoder_from"] = str(file)
     _log.info(
-        "encoder: %d tensors of %d numbers from %s, a run of tasks.%s%s; everything else starts afresh",
+        "encoder: %d tensors of %d numbers from %s, a run of tasks.%s%s%s; everything else starts afresh",
         len(weights),
         sum(tensor.numel() for tensor in weights.values()),
         file,
         task,
+        ", shuffled" if model["shuffle_encoder"] else "",
         ", frozen" if model["freeze_encoder"] else "",
     )
 
@@ -77,15 +83,27 @@ def keep_encoder(model: dict[str, Any], saved: dict[str, Any], *, resumes: bool)
             a training, whose optimiser has no place for it.
     """
     given, earlier = model["encoder_from"], saved.get("encoder_from")
+    shuffled, was_shuffled = model["shuffle_encoder"], saved.get("shuffle_encoder", False)
     if given and not (earlier and Path(earlier).is_relative_to(Path(given).expanduser().absolute())):
         raise UsageError(f"{_ARGUMENT}={given}: --ckpt_path has an encoder of its own; leave one of the two out")
+    if shuffled and not was_shuffled:
+        raise UsageError(f"{_SHUFFLE}=true: --ckpt_path has an encoder of its own; leave one of the two out")
     frozen, was_frozen = model["freeze_encoder"], saved.get("freeze_encoder", False)
     if resumes and frozen != was_frozen:
         raise UsageError(
             f"--model.freeze_encoder={str(frozen).lower()}, but the run that goes on has {str(was_frozen).lower()}: "
             "leave it out, or start another run with --model.pretrained in place of --ckpt_path"
         )
-    model["encoder_from"] = earlier
+    model["encoder_from"], model["shuffle_encoder"] = earlier, was_shuffled
+
+
+def _shuffled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor's numbers in another order, from the seed; the generator of all else is not touched."""
+    generator = torch.Generator().manual_seed(torch.initial_seed())
+    return {
+        name: tensor.flatten()[torch.randperm(tensor.numel(), generator=generator)].view_as(tensor)
+        for name, tensor in weights.items()
+    }
 
 
 def _find_checkpoint(path: Path, given: str) -> Path:

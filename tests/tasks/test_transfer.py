@@ -173,6 +173,40 @@ def test_frozen_random_encoder(fit):
     assert not torch.equal(averaged["network.head.weight"], trained["network.head.weight"])
 
 
+def test_shuffled_encoder_has_the_numbers_and_not_their_order(fit, sources, built):
+    """The control of a transfer; the seed decides it, and nothing else that is random changes."""
+    start = f"--model.encoder_from={sources['detr']}"
+    for more in ([], ["--model.shuffle_encoder=true"], ["--model.shuffle_encoder=true", "--seed_everything=1"]):
+        outcome = fit("vit", start, *more)
+        assert outcome.code == 0, outcome.err
+        assert (", shuffled; everything else" in outcome.err) == bool(more)
+    fit("vit", start, "--model.shuffle_encoder=true")
+    learnt, shuffled, otherwise, again = ({**each.model.state_dict()} for each in built)
+    assert equal(shuffled, again)
+    for name, tensor in encoder(learnt).items():
+        assert torch.equal(tensor.flatten().sort().values, shuffled[name].flatten().sort().values)
+        if tensor.dim() == 2:
+            assert not torch.equal(tensor, shuffled[name])
+            assert not torch.equal(shuffled[name], otherwise[name])
+    assert all(torch.equal(learnt[name], shuffled[name]) for name in learnt if ".encoder." not in name)
+
+
+def test_shuffling_needs_what_it_shuffles(fit, sources, tmp_path, capsys):
+    outcome = fit("vit", "--model.shuffle_encoder=true")
+    assert outcome.code == 2
+    assert "--model.shuffle_encoder=true shuffles what --model.encoder_from names" in outcome.one_line
+    run = fit("vit", f"--model.encoder_from={sources['asr']}", "--model.shuffle_encoder=true").run
+    last = f"--ckpt_path={run / 'checkpoints/last.ckpt'}"
+    on = [last, f"--runs={tmp_path}", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false"]
+    capsys.readouterr()
+    assert launch("vit", ["fit", *on]) == 0
+    resumed = Outcome(0, capsys.readouterr().out, "").run
+    assert run_config(resumed)["shuffle_encoder"] is True
+    last = f"--ckpt_path={sources['vit'] / 'checkpoints/last.ckpt'}"
+    assert launch("vit", ["fit", last, "--model.shuffle_encoder=true"]) == 2
+    assert "--model.shuffle_encoder=true: --ckpt_path has an encoder of its own" in capsys.readouterr().err
+
+
 BATCH_NORM = ["--model.encoder.norm=core.BatchNorm", "--model.encoder.drop_path=0.5", "--training.ema_decay=0.9"]
 
 
