@@ -63,18 +63,21 @@ class Plan:
                 args, seconds = self._args(each, self.epochs(each)[0])
                 made.append(Training(source_name(each.task, seed), each.task, args, seed, seconds))
             made += [
-                self._target(each, start, mode, seed)
+                self._target(each, start, mode, seed, shuffled=shuffled)
                 for each in self.experiments()
                 for mode in MODES
                 for start in self.starts()
+                for shuffled in ([False, True] if is_shuffled(start, each.task) else [False])
             ]
         return made
 
-    def _target(self, experiment: Experiment, start: str, mode: str, seed: int) -> Training:
+    def _target(self, experiment: Experiment, start: str, mode: str, seed: int, *, shuffled: bool) -> Training:
         args, seconds = self._args(experiment, self.epochs(experiment)[1])
         after = () if start == RANDOM else (source_name(start, seed),)
-        args += tuple(f"--model.encoder_from={{run:{name}}}" for name in after) + MODES[mode]
-        return Training(target_name(experiment.task, start, mode, seed), experiment.task, args, seed, seconds, after)
+        args += tuple(f"--model.encoder_from={{run:{name}}}" for name in after)
+        args += (("--model.shuffle_encoder=true",) if shuffled else ()) + MODES[mode]
+        name = target_name(experiment.task, start, mode, seed, shuffled=shuffled)
+        return Training(name, experiment.task, args, seed, seconds, after)
 
     def _args(self, experiment: Experiment, epochs: int) -> tuple[tuple[str, ...], float]:
         """What follows `fit`, and the seconds that it takes, about."""
@@ -93,6 +96,11 @@ def source_name(task: str, seed: int) -> str:
     return f"source.{task}.{seed}"
 
 
-def target_name(task: str, start: str, mode: str, seed: int) -> str:
+def target_name(task: str, start: str, mode: str, seed: int, *, shuffled: bool = False) -> str:
     """Names a target's folder."""
-    return f"{task}.{start}.{mode}.{seed}"
+    return f"{task}.{start}{'-shuffled' if shuffled else ''}.{mode}.{seed}"
+
+
+def is_shuffled(start: str, task: str) -> bool:
+    """Whether a start is tried with its numbers shuffled too: what comes from another task is."""
+    return start not in (RANDOM, task)

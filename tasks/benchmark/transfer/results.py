@@ -1,14 +1,14 @@
-"""From trainings to the cells of `results.json`: what a start brings beside a random one, and the verdicts."""
+"""From trainings to the cells of `results.json`: what a start brings beside a random and a shuffled one; verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.benchmark.comparison.experiments import Experiment, Metric
 from tasks.benchmark.comparison.quality import facts_of, judge_quality, run_of, spread_of, state_of
-from tasks.benchmark.transfer.plan import MODES, RANDOM, Plan, source_name, target_name
+from tasks.benchmark.transfer.plan import MODES, RANDOM, Plan, is_shuffled, source_name, target_name
 from tasks.trainings import DONE, Finished
 
-WORDS = {"better": "helps", "worse": "hurts", "same": "makes no difference", "unknown": "unknown"}
+WORDS = {"better": "helps", "worse": "hurts", "same": "makes no difference"}
 """What a verdict on quality says of a start."""
 _MEANINGS = {
     "better": "better with every seed than any of the random start",
@@ -16,6 +16,9 @@ _MEANINGS = {
     "same": "within the spread of the seeds",
     "unknown": "one seed says nothing of the spread",
 }
+_BESIDE = {"better": ", which is worse", "worse": ", which is better", "same": ", within the spread", "unknown": ""}
+_AS_WELL = {"better": ("same", "worse"), "worse": ("same", "better")}
+"""By what a start is beside a random one: what it is beside the shuffled one if it owes nothing to what was learnt."""
 Cell = dict[str, Any]
 
 
@@ -54,30 +57,65 @@ def _cell(
     finished: Mapping[str, Finished],
     commands: Mapping[str, str],
 ) -> Cell:
-    names = [target_name(experiment.task, start, mode, seed) for seed in range(plan.seeds)]
-    runs = [run_of(seed, name, experiment.metric, finished) for seed, name in enumerate(names)]
+    def trained(*, shuffled: bool) -> dict[str, Any]:
+        names = [target_name(experiment.task, start, mode, seed, shuffled=shuffled) for seed in range(plan.seeds)]
+        runs = [run_of(seed, name, experiment.metric, finished) for seed, name in enumerate(names)]
+        command = commands[names[0]].replace("--seed_everything=0", "--seed_everything=SEED")
+        return {**state_of(runs), "command": command, "runs": runs}
+
+    shuffled = trained(shuffled=True) if is_shuffled(start, experiment.task) else None
     return {
         "entry": experiment.task,
         "start": start,
         "mode": mode,
-        **state_of(runs),
-        "command": commands[names[0]].replace("--seed_everything=0", "--seed_everything=SEED"),
-        "runs": runs,
+        **trained(shuffled=False),
+        "shuffled": shuffled,
     }
 
 
 def _compare(cell: Cell, control: Cell, learning: Cell, experiment: Experiment) -> None:
-    """Fills in what is said of a cell beside the random starts: of its own mode, and of an encoder that learns."""
-    metric = experiment.metric
-    cell["gain"] = None if cell is control else spread_of(_gains(cell, control, metric))
-    cell["gain_to_trained"] = None if cell is learning else spread_of(_gains(cell, learning, metric))
-    word = "reference" if cell is control else judge_quality(cell["runs"], control["runs"], metric)
-    beside = "reference" if cell is learning else judge_quality(cell["runs"], learning["runs"], metric)
-    text = ""
-    if cell is not control and cell["quality"] and control["quality"]:
-        own, theirs = (f"{each['quality']['mean']:.4g}" for each in (cell, control))
-        text = f"{metric.label} {own} against {theirs}, {_MEANINGS[word]}"
-    cell["verdict"] = {"quality": word, "beside_trained": beside, "text": text}
+    """Fills in what is said of a cell beside others: random starts of its own mode and of an encoder that learns, and
+    the same start, shuffled.
+    """
+    metric, shuffled = experiment.metric, cell["shuffled"]
+
+    def gain(other: Cell | None) -> dict[str, float | None] | None:
+        return None if other is None or cell is other else spread_of(_gains(cell, other, metric))
+
+    def verdict(other: Cell) -> str:
+        return "reference" if cell is other else judge_quality(cell["runs"], other["runs"], metric)
+
+    cell["gain"], cell["gain_to_trained"], cell["gain_to_shuffled"] = gain(control), gain(learning), gain(shuffled)
+    cell["verdict"] = {
+        "quality": verdict(control),
+        "beside_trained": verdict(learning),
+        "beside_shuffled": verdict(shuffled) if shuffled else None,
+    }
+    cell["verdict"]["text"] = "" if cell is control else _text(cell, control, metric)
+
+
+def _text(cell: Cell, control: Cell, metric: Metric) -> str:
+    """The figures of a cell beside a random start and the same start, shuffled."""
+    if not (cell["quality"] and control["quality"]):
+        return ""
+    own, theirs = (f"{each['quality']['mean']:.4g}" for each in (cell, control))
+    text = f"{metric.label} {own} against {theirs}, {_MEANINGS[cell['verdict']['quality']]}"
+    if cell["shuffled"] and cell["shuffled"]["quality"]:
+        text += f"; shuffled {cell['shuffled']['quality']['mean']:.4g}{_BESIDE[cell['verdict']['beside_shuffled']]}"
+    return text
+
+
+def word_of(cell: Mapping[str, Any]) -> str:
+    """What a start does beside a random one, and whether it does so shuffled as well; empty where nothing is known."""
+    verdict = cell["verdict"]
+    if verdict["quality"] not in WORDS:
+        return ""
+    return WORDS[verdict["quality"]] + (", shuffled as well" if _owes_nothing(cell) else "")
+
+
+def _owes_nothing(cell: Mapping[str, Any]) -> bool:
+    """Whether a start that helps, or hurts, does so no more than the same numbers shuffled."""
+    return cell["verdict"]["beside_shuffled"] in _AS_WELL.get(cell["verdict"]["quality"], ())
 
 
 def _gains(cell: Cell, other: Cell, metric: Metric) -> list[float]:
@@ -98,11 +136,20 @@ def notes_of(plan: Plan, entries: Sequence[Mapping[str, Any]], cells: Sequence[C
         notes += [_sentence(cell) for cell in own if cell["verdict"]["text"]]
         notes += _frozen_beside_trained(entry, own)
         notes += [f"{entry['name']}, {_name(cell)}: {cell['reason']}" for cell in own if cell["status"] != DONE]
+        notes += [
+            f"{entry['name']}, {_name(cell)}, shuffled: {cell['shuffled']['reason']}"
+            for cell in own
+            if cell["shuffled"] and cell["shuffled"]["status"] != DONE
+        ]
         if entry["source"]["status"] != DONE:
             notes.append(f"{entry['name']} as a source: {entry['source']['reason']}")
     notes.append(
         "trained: the encoder learns on, against one that learns from a random start; frozen: it does not, against "
         "a random one that is frozen too. Lu et al. (2021) train the norms of a frozen encoder; here they rest as well"
+    )
+    notes.append(
+        "shuffled: the other task's encoder with the numbers of each tensor in another order, so that how large they "
+        "are stays and what was learnt goes; a start owes to what was learnt only what it does beyond this"
     )
     notes.append("from itself: the task's own encoder, a control, since it has seen these very data before")
     if plan.seeds < 2:
@@ -111,21 +158,27 @@ def notes_of(plan: Plan, entries: Sequence[Mapping[str, Any]], cells: Sequence[C
 
 
 def _summary(mode: str, cells: Sequence[Cell]) -> list[str]:
+    """How many starts of other tasks do what, and how many of them as well when they are shuffled."""
     found = {word: [c for c in cells if c["verdict"]["quality"] == key] for key, word in WORDS.items()}
-    judged = sum(len(own) for word, own in found.items() if word != "unknown")
+    judged = sum(len(own) for own in found.values())
     if not judged:
         return []
-    parts = [
-        f"{word} in {len(own)}" + (f" ({', '.join(_arrow(cell) for cell in own)})" if own else "")
-        for word, own in found.items()
-        if word != "unknown"
-    ]
-    return [f"{mode}, of {judged} pairs of two tasks: another task's encoder {', '.join(parts)}"]
+    parts = [f"{word} in {_listed(own)}" for word, own in found.items()]
+    made = [f"{mode}, of {judged} pairs of two tasks: another task's encoder {', '.join(parts)}"]
+    known = [c for c in found["helps"] + found["hurts"] if c["verdict"]["beside_shuffled"] != "unknown"]
+    if known:
+        as_well = _listed([cell for cell in known if _owes_nothing(cell)])
+        made.append(f"{mode}, of {len(known)} that help or hurt: as much with its numbers shuffled in {as_well}")
+    return made
+
+
+def _listed(cells: Sequence[Cell]) -> str:
+    arrows = [f"{cell['start']} to {cell['entry']}" for cell in cells]
+    return f"{len(arrows)} ({', '.join(arrows)})" if arrows else "0"
 
 
 def _sentence(cell: Cell) -> str:
-    word = WORDS[cell["verdict"]["quality"]]
-    return f"{cell['entry']}, {_name(cell)}{'' if word == 'unknown' else f' {word}'}: {cell['verdict']['text']}"
+    return f"{cell['entry']}, {_name(cell)} {word_of(cell)}".rstrip() + f": {cell['verdict']['text']}"
 
 
 def _frozen_beside_trained(entry: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
@@ -146,7 +199,3 @@ def _name(cell: Cell) -> str:
     if cell["start"] == RANDOM:
         return f"{cell['mode']}: a random start"
     return f"{cell['mode']}: from {'itself' if cell['start'] == cell['entry'] else cell['start']}"
-
-
-def _arrow(cell: Cell) -> str:
-    return f"{cell['start']} to {cell['entry']}"

@@ -21,7 +21,7 @@ from tasks.run import write_whole
 from tasks.tables import as_table, make_console
 from tasks.trainings import Finished, recorded, run_trainings
 
-SCHEMA, VERSION = "onecore.transfer", 1
+SCHEMA, VERSION = "onecore.transfer", 2
 _TRAININGS = "trainings"
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from tasks import tables
 from tasks.benchmark.comparison.numbers import NONE, Quality, groups, number
-from tasks.benchmark.transfer.plan import MODES, RANDOM
-from tasks.benchmark.transfer.results import WORDS
+from tasks.benchmark.transfer.plan import MODES
+from tasks.benchmark.transfer.results import word_of
 from tasks.trainings import FAILED
 
 TITLES = {
@@ -15,7 +15,16 @@ TITLES = {
 }
 _QUALITIES = ("mean", "std", "least", "greatest")
 _CELL = ("entry", "start", "mode", "status", "reason")
-_GAINS = ("gain", "gain_to_trained")
+_VERDICTS = {
+    "verdict": "quality",
+    "verdict_beside_trained": "beside_trained",
+    "verdict_beside_shuffled": "beside_shuffled",
+}
+_SPREADS = {
+    "quality": ("quality",),
+    "shuffled": ("shuffled", "quality"),
+    **{name: (name,) for name in ("gain", "gain_to_trained", "gain_to_shuffled")},
+}
 
 
 def columns(report: Mapping[str, Any]) -> list[str]:
@@ -24,25 +33,24 @@ def columns(report: Mapping[str, Any]) -> list[str]:
 
 
 def rows(report: Mapping[str, Any], mode: str) -> list[list[str]]:
-    """A row for each target; of each start the quality, and what it does beside the random one."""
-    made = []
+    """Two rows for each target: of each start the quality and what it does beside a random one; the same shuffled."""
+    made: list[list[str]] = []
     for entry, cells in groups(report):
         quality = Quality.of(entry, cells)
         own = [cell for cell in cells if cell["mode"] == mode]
         baseline = f"{entry['baseline']['label']} {quality.text(number(entry, 'baseline', 'value'))}"
-        made.append([f"{entry['name']} ({entry['label']})", baseline, *(_text(cell, quality) for cell in own)])
+        learnt = [_text(cell, quality, word_of(cell)) for cell in own]
+        made.append([f"{entry['name']} ({entry['label']})", baseline, *learnt])
+        if any(cell["shuffled"] for cell in own):
+            shuffled = [_text(cell["shuffled"], quality) if cell["shuffled"] else "" for cell in own]
+            made.append([f"{entry['name']}, shuffled", "", *shuffled])
     return made
 
 
-def _text(cell: Mapping[str, Any], quality: Quality) -> str:
+def _text(cell: Mapping[str, Any], quality: Quality, word: str = "") -> str:
     if cell["quality"] is None:
         return cell["status"] if cell["status"] == FAILED else NONE
-    word = "" if cell["start"] == RANDOM else WORDS[cell["verdict"]["quality"]]
-    parts = [
-        quality.summary(cell),
-        word if word != "unknown" else "",
-        "" if cell["status"] != FAILED else "a seed failed",
-    ]
+    parts = [quality.summary(cell), word, "" if cell["status"] != FAILED else "a seed failed"]
     return ", ".join(part for part in parts if part)
 
 
@@ -70,15 +78,15 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 
 def as_csv(report: Mapping[str, Any]) -> str:
     """One row a cell; a gain is positive where it is better than the random start, in the metric's unit."""
-    heads = [*_CELL, "metric", "higher_is_better", "epochs", "seeds", "verdict", "verdict_beside_trained"]
-    heads += [f"{name}_{part}" for name in ("quality", *_GAINS) for part in _QUALITIES]
+    heads = [*_CELL, "metric", "higher_is_better", "epochs", "seeds", *_VERDICTS]
+    heads += [f"{name}_{part}" for name in _SPREADS for part in _QUALITIES]
     made: list[Sequence[object]] = []
     for entry, cells in groups(report):
         for cell in cells:
             row: list[object] = [*(cell[name] for name in _CELL)]
             row += [entry["metric"], entry["higher_is_better"], entry["epochs"]]
             row += [sum(run["quality"] is not None for run in cell["runs"])]
-            row += [cell["verdict"]["quality"], cell["verdict"]["beside_trained"]]
-            row += [number(cell, name, part) for name in ("quality", *_GAINS) for part in _QUALITIES]
+            row += [cell["verdict"][name] for name in _VERDICTS.values()]
+            row += [number(cell, *path, part) for path in _SPREADS.values() for part in _QUALITIES]
             made.append([*row, cell["command"]])
     return tables.as_csv([*heads, "command"], made)

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from tasks.benchmark.__main__ import main
+from tasks.benchmark.comparison.numbers import NONE
 from tasks.benchmark.transfer import tables
 from tasks.benchmark.transfer.plan import DECODED, ENCODER, EPOCHS, MODES, RANDOM, Plan, source_name, target_name
 from tasks.benchmark.transfer.results import cells_of, entries_of, notes_of
@@ -82,12 +83,14 @@ def test_two_tasks_through_the_command_line(here, transfer, tmp_path):
     folder = Path(out.strip().splitlines()[-1].removeprefix("run: "))
     assert folder.parent == tmp_path / "transfer"
     report = json.loads((folder / "results.json").read_text())
-    assert (report["schema"], report["version"]) == ("onecore.transfer", 1)
+    assert (report["schema"], report["version"]) == ("onecore.transfer", 2)
     assert [entry["source"]["status"] for entry in report["entries"]] == [DONE, DONE]
     cells = {(cell["entry"], cell["start"], cell["mode"]): cell for cell in report["cells"]}
     assert len(cells) == 2 * 3 * 2
     assert {cell["status"] for cell in cells.values()} == {DONE}
-    assert len(here) == len(set(here)) == 2 + 12
+    assert {bool(cell["shuffled"]) for cell in cells.values() if cell["start"] in (RANDOM, cell["entry"])} == {False}
+    assert cells["vit", "forecast", "frozen"]["shuffled"]["status"] == DONE
+    assert len(here) == len(set(here)) == 2 + 12 + 4
 
     def encoder(name: str) -> dict[str, torch.Tensor]:
         (file,) = (folder / "trainings" / name).glob("*/*/checkpoints/best.ckpt")
@@ -99,6 +102,9 @@ def test_two_tasks_through_the_command_line(here, transfer, tmp_path):
     )
     assert all(torch.equal(taken[name], learnt[name]) for name in learnt)
     assert not all(torch.equal(trained[name], learnt[name]) for name in learnt)
+    shuffled = encoder("vit.forecast-shuffled.frozen.0")
+    assert not any(torch.equal(shuffled[name], learnt[name]) for name in learnt if learnt[name].dim() == 2)
+    assert all(torch.equal(*(each[name].flatten().sort().values for each in (shuffled, learnt))) for name in learnt)
     rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
     assert len(rows) == len(cells)
     for row in rows:
@@ -107,7 +113,7 @@ def test_two_tasks_through_the_command_line(here, transfer, tmp_path):
     text = (folder / "results.md").read_text()
     assert "| to | baseline | random start | from vit | from forecast |" in text
     assert "one seed: differences say nothing" in text
-    assert report["trained_on"] == [f"{computer()} (14 trainings)"]
+    assert report["trained_on"] == [f"{computer()} (18 trainings)"]
     assert f"trained on {computer()}" in text
     (told,) = cells["vit", "forecast", "frozen"]["runs"]
     (start,) = (arg for arg in told["command"].split() if arg.startswith("--model.encoder_from="))
@@ -161,6 +167,9 @@ def test_failed_source_is_recorded_and_the_rest_goes_on(stand_in, transfer, tmp_
             assert cell["quality"] is cell["gain"] is None
     assert "vit as a source: seed 0: patch_size=0 must be at least 1" in report["notes"]
     assert "forecast, trained: from vit: seed 0: source.vit.0, which it starts from, failed" in report["notes"]
+    assert (
+        "forecast, trained: from vit, shuffled: seed 0: source.vit.0, which it starts from, failed" in report["notes"]
+    )
     assert "| failed |" in (folder / "results.md").read_text()
 
 
@@ -184,7 +193,7 @@ def test_plan_is_one_encoder_and_equal_steps():
     plan = Plan.of(tasks=("vit", "detr", "asr", "forecast"), quick=False, jobs=2, threads=1)
     trainings = plan.trainings()
     assert plan.seeds == 3
-    assert len(trainings) == len({each.name for each in trainings}) == 3 * (4 + 4 * 5 * 2)
+    assert len(trainings) == len({each.name for each in trainings}) == 3 * (4 + 4 * (5 + 3) * 2)
     encoders = {
         tuple(arg for arg in each.args if re.match(r"--model\.encoder\.(?!attention)", arg)) for each in trainings
     }
@@ -197,6 +206,7 @@ def test_plan_is_one_encoder_and_equal_steps():
         same_start = {arg for arg in each.args if "encoder_from" in arg}
         assert same_start == {f"--model.encoder_from={{run:{name}}}" for name in each.after}
         assert ("--model.freeze_encoder=true" in each.args) == each.name.split(".")[2].startswith("frozen")
+        assert ("--model.shuffle_encoder=true" in each.args) == each.name.split(".")[1].endswith("-shuffled")
 
 
 def made(plan: Plan, values: dict[tuple[str, str], list[float | None]], metric: str) -> dict[str, Finished]:
@@ -231,7 +241,8 @@ def test_gains_and_verdicts_by_hand():
     assert worse["gain_to_trained"]["mean"] == pytest.approx((-0.30 - 0.35 - 0.41) / 3)
     assert (worse["verdict"]["quality"], worse["verdict"]["beside_trained"]) == ("worse", "worse")
     assert cells[RANDOM, "trained"]["gain"] is None
-    assert cells[RANDOM, "frozen"]["verdict"] == {"quality": "reference", "beside_trained": "worse", "text": ""}
+    told = {"quality": "reference", "beside_trained": "worse", "beside_shuffled": None, "text": ""}
+    assert cells[RANDOM, "frozen"]["verdict"] == told
     values["vit", "trained"] = [0.80, 0.72, 0.65]
     cells = cells_of(plan, made(plan, values, "test/accuracy"))
     assert cells[1]["verdict"]["quality"] == "same"
@@ -240,6 +251,47 @@ def test_gains_and_verdicts_by_hand():
     assert (cell["status"], cell["reason"]) == (FAILED, "seed 0: no memory")
     assert cell["gain"]["mean"] == pytest.approx((0.12 + 0.01) / 2)
     assert cell["verdict"]["quality"] == "better"
+
+
+def test_what_a_start_owes_to_the_size_of_its_numbers():
+    """It helps, or hurts, by what it has learnt only if it does so more than the same numbers shuffled."""
+    plan = Plan(tasks=("vit", "asr"), seeds=2, quick=False, jobs=1, threads=1)
+
+    def told(start: float, shuffled: float | None) -> tuple[dict, list[str], list[list[str]]]:
+        given = {(RANDOM, False): 0.5, ("asr", False): start, ("asr", True): shuffled}
+        finished = {
+            target_name("vit", name, "trained", seed, shuffled=what): Finished(
+                *("done", None, {"test/accuracy": value + seed / 50}), 1.0, 1.0, "command", "run", "commit"
+            )
+            for (name, what), value in given.items()
+            if value is not None
+            for seed in range(2)
+        }
+        entries, cells = entries_of(plan, finished), cells_of(plan, finished)
+        report = {"entries": entries, "cells": cells}
+        return cells[2], notes_of(plan, entries, cells), tables.rows(report, "trained")
+
+    for shuffled, beside, word in [(0.3, "better", "helps"), (0.7, "same", "helps, shuffled as well")]:
+        cell, notes, rows = told(0.71, shuffled)
+        assert cell["gain_to_shuffled"]["mean"] == pytest.approx(0.71 - shuffled)
+        assert cell["verdict"]["beside_shuffled"] == beside
+        assert rows[0][4] == f"72.0 ± 1.4 %, {word}"
+        assert rows[1] == ["vit, shuffled", "", "", "", f"{100 * shuffled + 1:.1f} ± 1.4 %"]
+        as_well = "1 (asr to vit)" if beside == "same" else "0"
+        assert notes[1] == f"trained, of 1 that help or hurt: as much with its numbers shuffled in {as_well}"
+    assert (
+        "vit, trained: from asr helps, shuffled as well: accuracy 0.72 against 0.51, better with every seed than any "
+        "of the random start; shuffled 0.71, within the spread" in notes
+    )
+    assert told(0.71, 0.9)[2][0][4].endswith(", helps, shuffled as well")  # better still
+    assert told(0.3, 0.4)[2][0][4].endswith(", hurts")
+    assert told(0.3, 0.2)[2][0][4].endswith(", hurts, shuffled as well")
+    assert told(0.5, 0.2)[2][0][4].endswith(", makes no difference")
+    cell, notes, rows = told(0.71, None)
+    assert rows[0][4].endswith(", helps")
+    assert rows[1][4] == NONE
+    assert "vit, trained: from asr, shuffled: not trained yet" in notes
+    assert not any("that help or hurt" in note for note in notes)
 
 
 def test_less_is_better_where_the_metric_is_an_error():
@@ -303,12 +355,14 @@ def test_notes_say_where_it_helps_hurts_and_does_nothing():
 def test_tasks_take_the_plan(task, capsys):
     """Its arguments are real ones, and a decoder has the encoder's width."""
     plan = Plan.of(tasks=tuple(TASKS), quick=True, jobs=1, threads=1)
-    (training,) = [each for each in plan.trainings() if each.name == f"{task}.vit.frozen.0"]
+    source = "vit" if task != "vit" else "asr"
+    (training,) = [each for each in plan.trainings() if each.name == f"{task}.{source}-shuffled.frozen.0"]
     with pytest.raises(SystemExit):
         launch(task, ["fit", *training.args, "--print_config"])
     model = yaml.safe_load(capsys.readouterr().out)["model"]
     assert model["encoder"]["init_args"].items() >= ENCODER.items()
-    assert model["encoder_from"] == "{run:source.vit.0}"
+    assert model["encoder_from"] == f"{{run:source.{source}.0}}"
+    assert model["shuffle_encoder"] is True
     assert model["freeze_encoder"] is True
     assert (task in DECODED) == (model.get("decoder") is not None)
     if task in DECODED:
