@@ -1,5 +1,7 @@
 """The ViT network: tokens, pools, sizes and what acts in training only."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -148,10 +150,17 @@ def test_attention_is_swapped_by_the_encoder_alone():
 
 
 def test_initialisation():
+    """That of timm's `jax` scheme, which is the paper's code, but for the head, which is zero there."""
     model = vit()
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.state_dict().items():
         if name.startswith("encoder") and "norm" not in name:
-            assert (parameter == 0).all() if name.endswith("bias") else 0.017 < parameter.std() < 0.023, name
+            if name.endswith("bias"):
+                assert (parameter == 0).all(), name
+                continue
+            bound = math.sqrt(6 / sum(parameter.shape))  # Glorot and Bengio 2010, equation 16
+            assert 0.95 * bound < parameter.abs().max() <= bound, name
+            assert parameter.std() == pytest.approx(bound / math.sqrt(3), rel=0.1), name
+    assert 0.015 < model.head.weight.std() < 0.025
     assert model.prefix_tokens is not None
     assert model.prefix_tokens.abs().max() < 0.1
 
