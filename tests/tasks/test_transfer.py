@@ -91,6 +91,7 @@ def built(monkeypatch) -> list[TaskCLI]:
 
     def keep(self: TaskCLI, model, datamodule, ckpt_path=None) -> None:
         seen.append(self)
+        self.random_state = torch.get_rng_state()  # that orders the data
         self.last_line = f"run: {self.run_folder}"
 
     monkeypatch.setattr(TaskCLI, "fit", keep)
@@ -189,6 +190,7 @@ def test_shuffled_encoder_has_the_numbers_and_not_their_order(fit, sources, buil
             assert not torch.equal(tensor, shuffled[name])
             assert not torch.equal(shuffled[name], otherwise[name])
     assert all(torch.equal(learnt[name], shuffled[name]) for name in learnt if ".encoder." not in name)
+    assert torch.equal(built[0].random_state, built[1].random_state)
 
 
 def test_shuffling_needs_what_it_shuffles(fit, sources, tmp_path, capsys):
