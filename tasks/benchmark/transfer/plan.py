@@ -67,7 +67,7 @@ class Plan:
                 for each in self.experiments()
                 for mode in MODES
                 for start in self.starts()
-                for shuffled in ([False, True] if is_shuffled(start, each.task) else [False])
+                for shuffled in ([False, True] if from_another(start, each.task) else [False])
             ]
         return made
 
@@ -101,6 +101,6 @@ def target_name(task: str, start: str, mode: str, seed: int, *, shuffled: bool =
     return f"{task}.{start}{'-shuffled' if shuffled else ''}.{mode}.{seed}"
 
 
-def is_shuffled(start: str, task: str) -> bool:
-    """Whether a start is tried with its numbers shuffled too: what comes from another task is."""
+def from_another(start: str, task: str) -> bool:
+    """Whether a start is another task's encoder, which is tried with its numbers shuffled too."""
     return start not in (RANDOM, task)

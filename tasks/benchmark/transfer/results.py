@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.benchmark.comparison.experiments import Experiment, Metric
 from tasks.benchmark.comparison.quality import facts_of, judge_quality, run_of, spread_of, state_of
-from tasks.benchmark.transfer.plan import MODES, RANDOM, Plan, is_shuffled, source_name, target_name
+from tasks.benchmark.transfer.plan import MODES, RANDOM, Plan, from_another, source_name, target_name
 from tasks.trainings import DONE, Finished
 
 WORDS = {"better": "helps", "worse": "hurts", "same": "makes no difference"}
@@ -63,7 +63,7 @@ def _cell(
         command = commands[names[0]].replace("--seed_everything=0", "--seed_everything=SEED")
         return {**state_of(runs), "command": command, "runs": runs}
 
-    shuffled = trained(shuffled=True) if is_shuffled(start, experiment.task) else None
+    shuffled = trained(shuffled=True) if from_another(start, experiment.task) else None
     return {
         "entry": experiment.task,
         "start": start,
@@ -129,7 +129,7 @@ def notes_of(plan: Plan, entries: Sequence[Mapping[str, Any]], cells: Sequence[C
     """What the tables say, in sentences: where transfer helps, where it hurts, where it makes no difference."""
     notes = []
     for mode in MODES:
-        others = [cell for cell in cells if cell["mode"] == mode and cell["start"] not in (RANDOM, cell["entry"])]
+        others = [cell for cell in cells if cell["mode"] == mode and from_another(cell["start"], cell["entry"])]
         notes += _summary(mode, others)
     for entry in entries:
         own = [cell for cell in cells if cell["entry"] == entry["name"]]
