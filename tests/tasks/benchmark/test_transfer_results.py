@@ -19,6 +19,7 @@ def test_plan_is_one_encoder_and_equal_steps():
     trainings = plan.trainings()
     assert plan.seeds == 3
     assert len(trainings) == len({each.name for each in trainings}) == 3 * (4 + 4 * (5 + 3) * 2)
+    assert len({(each.seed, *each.args) for each in trainings}) == len(trainings)  # none is trained twice
     encoders = {
         tuple(arg for arg in each.args if re.match(r"--model\.encoder\.(?!attention)", arg)) for each in trainings
     }
