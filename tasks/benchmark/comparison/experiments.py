@@ -154,9 +154,9 @@ EMBEDDED = (
         inputs="long",
         title="digits enlarged to 64x64 in patches of 2x2",
         config="vit/long.yaml",
-        epochs=1,
+        epochs=2,
         quick_epochs=0,
-        seconds=90,
+        seconds=170,
         settings={"sparse": {"stride": 32}, "longformer": {"window_size": 128}},
     ),
     Experiment(
