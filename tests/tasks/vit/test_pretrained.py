@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from core import Attention, FullAttention
 from tests.tasks.vit.published import Settings, assert_same_logits, image, ours, reference, saved, tiny
@@ -103,13 +103,12 @@ def test_dinov2_as_published(tmp_path):
 def test_deit3_as_published(tmp_path):
     """LayerScale is named `gamma_1` in the checkpoints of DeiT III."""
     theirs = tiny(init_values=1e-5)
-    state = {name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): w for name, w in saved_state(theirs)}
+    state = {
+        name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): w
+        for name, w in theirs.state_dict().items()
+    }
     torch.save({"model": state}, tmp_path / "deit3.pth")
     assert_same_logits(ours(theirs, str(tmp_path / "deit3.pth")), theirs, image(32, 32))
-
-
-def saved_state(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return list(model.state_dict().items())
 
 
 def test_by_name(monkeypatch, caplog):
