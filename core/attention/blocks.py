@@ -226,9 +226,11 @@ class _Fused(torch.autograd.Function):
         ctx.lost = lost if bool(lost.any()) else None
         if ctx.lost is not None:
             mixed.masked_fill_(lost, 0.0)
+        if tail:  # without empty places between sequences, where the next projection would keep a copy of its own
+            mixed = Layout(0, 0)(mixed[:, :, :length])
         ctx.parts, ctx.layout, ctx.tail = parts, layout, tail
         ctx.save_for_backward(q, k, v, mixed, sums)
-        return mixed[:, :, :length] if tail else mixed
+        return mixed
 
     @staticmethod
     @once_differentiable
@@ -236,7 +238,7 @@ class _Fused(torch.autograd.Function):
         q, k, v, mixed, sums = ctx.saved_tensors
         length = grad.shape[2]
         if ctx.tail:
-            grad = Layout(0, ctx.tail)(grad)
+            grad, mixed = (Layout(0, ctx.tail)(x) for x in (grad, mixed))
         if ctx.lost is not None:
             grad = grad.masked_fill(ctx.lost, 0.0)
         dq, dk, dv = (_like_tokens(x, x.shape[2]) for x in (q, k, v))

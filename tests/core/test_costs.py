@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import core.linear
 from core import (
     FixedSparseAttention,
     LinearAttention,
@@ -56,10 +57,19 @@ def test_what_is_kept_for_the_backward_pass_is_linear_in_the_length(make: Callab
     assert longer < 2.5 * tokens  # no scores: they would be 32 times a token's 8 channels
 
 
+@pytest.mark.parametrize("is_onednn", [False, True], ids=["mkl", "onednn"])
 @pytest.mark.parametrize("length", [1024, 1000])
 @pytest.mark.parametrize("make", MECHANISMS.values(), ids=MECHANISMS)
-def test_behind_a_projection_no_more_is_kept_than_by_full_attention(make: Callable[[], Attention], length: int):
-    """The fused kernel keeps queries, keys, values and output: a copy of some of them would be the double."""
+def test_between_projections_no_more_is_kept_than_by_full_attention(
+    make: Callable[[], Attention], length: int, is_onednn: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """The fused kernel keeps queries, keys, values and output: a copy of some of them would be the double.
+
+    By either product of `core.linear`, whichever this processor prefers: they keep their input, or a copy of it.
+    """
+    monkeypatch.setattr(
+        core.linear, "prefers_onednn", lambda: is_onednn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
     x = normal(2, length, 32)
     kept = [
         kept_for_backward(lambda each=each: each(x))
