@@ -204,71 +204,84 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, parts: Sequence[Part], layout: Layout, tail: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        length = q.shape[2]
+        batch, _, length, _ = q.shape
         # Where gradients are wanted, queries of their own too: a view would keep the projection of all three.
         q = Layout(0, tail)(q) if tail or any(ctx.needs_input_grad) else q
         k, v = layout(k), layout(v)
-        mixed = _like_tokens(q, q.shape[2])
+        # Empty places between sequences are left out: the next projection would keep a copy without them.
+        mixed = _like_tokens(q, length if batch > 1 else length + tail)
         sums = torch.empty(*q.shape[:3], 1, dtype=torch.promote_types(q.dtype, torch.float32))
-        for part in parts:
-            for rows, keys, bias in _chunks(part, q, sums.dtype):
-                out, sum_ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                    rows(q), keys(k), keys(v), attn_mask=bias
-                )
-                sum_ = sum_.unsqueeze(-1)
-                if part.extends:
-                    joint = torch.logaddexp(rows(sums), sum_)
-                    out = rows(mixed) * (rows(sums) - joint).exp() + out * (sum_ - joint).exp()
-                    sum_ = joint
-                rows(mixed).copy_(out)
-                rows(sums).copy_(sum_)
+        for sequence in range(batch):
+            query, key, value, sum_, laid = _of(sequence, q, k, v, sums, mixed)
+            if mixed.shape[2] < q.shape[2]:
+                laid = _like_tokens(query, q.shape[2])
+            for part in parts:
+                for rows, keys, bias in _chunks(part, sequence, q.shape[1], sums.dtype):
+                    out, more = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                        rows(query), keys(key), keys(value), attn_mask=bias
+                    )
+                    more = more.unsqueeze(-1)
+                    if part.extends:
+                        joint = torch.logaddexp(rows(sum_), more)
+                        out = rows(laid) * (rows(sum_) - joint).exp() + out * (more - joint).exp()
+                        more = joint
+                    rows(laid).copy_(out)
+                    rows(sum_).copy_(more)
+            if mixed.shape[2] < q.shape[2]:
+                mixed[sequence] = laid[0, :, :length]
         lost = sums < LOWEST / 2
         ctx.lost = lost if bool(lost.any()) else None
         if ctx.lost is not None:
-            mixed.masked_fill_(lost, 0.0)
-        if tail:  # without empty places between sequences, where the next projection would keep a copy of its own
-            mixed = Layout(0, 0)(mixed[:, :, :length])
+            mixed.masked_fill_(lost[:, :, : mixed.shape[2]], 0.0)
         ctx.parts, ctx.layout, ctx.tail = parts, layout, tail
         ctx.save_for_backward(q, k, v, mixed, sums)
-        return mixed
+        return mixed[:, :, :length] if mixed.shape[2] > length else mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, mixed, sums = ctx.saved_tensors
         length = grad.shape[2]
-        if ctx.tail:
-            grad, mixed = (Layout(0, ctx.tail)(x) for x in (grad, mixed))
-        if ctx.lost is not None:
-            grad = grad.masked_fill(ctx.lost, 0.0)
         dq, dk, dv = (_like_tokens(x, x.shape[2]) for x in (q, k, v))
         dk.zero_()
         dv.zero_()
-        for number, part in enumerate(ctx.parts):
-            valid = sums.clone()
-            for later in ctx.parts[number + 1 :]:
-                if later.replaces:
-                    later.queries(valid).fill_(-LOWEST)  # the weights of these queries then vanish
-            for rows, keys, bias in _chunks(part, q, sums.dtype):
-                gradients = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                    rows(grad),
-                    rows(q),
-                    keys(k),
-                    keys(v),
-                    rows(mixed),
-                    rows(valid).squeeze(-1).contiguous(),
-                    0.0,
-                    False,
-                    attn_mask=bias,
-                )
-                if part.extends or part.replaces:
-                    rows(dq).add_(gradients[0])
-                else:
-                    rows(dq).copy_(gradients[0])
-                keys.add(dk, gradients[1])
-                keys.add(dv, gradients[2])
+        for sequence in range(len(q)):
+            query, key, value, sum_, out, dout = _of(sequence, q, k, v, sums, mixed, grad)
+            dquery, dkey, dvalue = _of(sequence, dq, dk, dv)
+            # Laid out a sequence at a time: never is there a copy of all.
+            out, dout = (x if x.shape[2] == q.shape[2] else Layout(0, ctx.tail)(x) for x in (out, dout))
+            if ctx.lost is not None:
+                dout = dout.masked_fill(*_of(sequence, ctx.lost), 0.0)
+            for number, part in enumerate(ctx.parts):
+                valid = sum_.clone()
+                for later in ctx.parts[number + 1 :]:
+                    if later.replaces:
+                        later.queries(valid).fill_(-LOWEST)  # the weights of these queries then vanish
+                for rows, keys, bias in _chunks(part, sequence, q.shape[1], sums.dtype):
+                    gradients = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                        rows(dout),
+                        rows(query),
+                        keys(key),
+                        keys(value),
+                        rows(out),
+                        rows(valid).squeeze(-1).contiguous(),
+                        0.0,
+                        False,
+                        attn_mask=bias,
+                    )
+                    if part.extends or part.replaces:
+                        rows(dquery).add_(gradients[0])
+                    else:
+                        rows(dquery).copy_(gradients[0])
+                    keys.add(dkey, gradients[1])
+                    keys.add(dvalue, gradients[2])
         taken = (ctx.layout.take_back(x, length) for x in (dk, dv))
         return None, None, None, dq[:, :, :length], *taken
+
+
+def _of(sequence: int, *batches: Tensor) -> list[Tensor]:
+    """One sequence of each batch, as a batch of one: a view."""
+    return [x[sequence : sequence + 1] for x in batches]
 
 
 def _like_tokens(x: Tensor, length: int) -> Tensor:
@@ -282,26 +295,24 @@ def _like_tokens(x: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Some blocks of queries of one sequence."""
+    """Some blocks of queries of a batch of one sequence."""
 
     part: Part
-    sequence: int
     blocks: slice
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.part.queries(x[self.sequence : self.sequence + 1])[0, self.blocks]
+        return self.part.queries(x)[0, self.blocks]
 
 
 @dataclass(frozen=True)
 class _Keys:
-    """The keys of some blocks of one sequence."""
+    """The keys of some blocks of a batch of one sequence."""
 
     part: Part
-    sequence: int
     blocks: slice
 
     def views(self, x: Tensor) -> list[Tensor]:
-        return [view(x[self.sequence : self.sequence + 1])[0, self.blocks] for view in self.part.keys]
+        return [view(x)[0, self.blocks] for view in self.part.keys]
 
     def __call__(self, x: Tensor) -> Tensor:
         views = self.views(x)
@@ -317,17 +328,16 @@ class _Keys:
                 view.add_(share)
 
 
-def _chunks(part: Part, q: Tensor, dtype: torch.dtype) -> Iterator[tuple[_Rows, _Keys, Tensor]]:
+def _chunks(part: Part, sequence: int, heads: int, dtype: torch.dtype) -> Iterator[tuple[_Rows, _Keys, Tensor]]:
     """A few blocks of one sequence at a time, with what is added to their scores."""
     batch, blocks = part.blocked.shape[:2]
+    blocked = part.blocked[sequence if batch > 1 else 0]
+    some = blocked.any(-1)
     band = torch.zeros(part.band.shape, dtype=dtype).masked_fill(part.band, LOWEST)
-    size = max(1, CHUNK_ROWS // (q.shape[1] * len(band)))
-    some = part.blocked.any(-1)
-    for sequence in range(len(q)):
-        for first in range(0, blocks, size):
-            chunk = slice(first, first + size)
-            row = sequence if batch > 1 else 0
-            bias = band[None, None]
-            if some[row, chunk].any():
-                bias = bias.masked_fill(part.blocked[row, chunk, None, None, :], LOWEST)
-            yield _Rows(part, sequence, chunk), _Keys(part, sequence, chunk), bias
+    size = max(1, CHUNK_ROWS // (heads * len(band)))
+    for first in range(0, blocks, size):
+        chunk = slice(first, first + size)
+        bias = band[None, None]
+        if some[chunk].any():
+            bias = bias.masked_fill(blocked[chunk, None, None, :], LOWEST)
+        yield _Rows(part, chunk), _Keys(part, chunk), bias

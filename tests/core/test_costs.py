@@ -58,10 +58,11 @@ def test_what_is_kept_for_the_backward_pass_is_linear_in_the_length(make: Callab
 
 
 @pytest.mark.parametrize("is_onednn", [False, True], ids=["mkl", "onednn"])
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("length", [1024, 1000])
 @pytest.mark.parametrize("make", MECHANISMS.values(), ids=MECHANISMS)
 def test_between_projections_no_more_is_kept_than_by_full_attention(
-    make: Callable[[], Attention], length: int, is_onednn: bool, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Attention], length: int, batch: int, is_onednn: bool, monkeypatch: pytest.MonkeyPatch
 ):
     """The fused kernel keeps queries, keys, values and output: a copy of some of them would be the double.
 
@@ -70,7 +71,7 @@ def test_between_projections_no_more_is_kept_than_by_full_attention(
     monkeypatch.setattr(
         core.linear, "prefers_onednn", lambda: is_onednn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
-    x = normal(2, length, 32)
+    x = normal(batch, length, 32)
     kept = [
         kept_for_backward(lambda each=each: each(x))
         for each in (MultiHeadAttention(32, 2, make), MultiHeadAttention(32, 2))
