@@ -211,7 +211,7 @@ CANONICAL = (
         config="detr/bccd.yaml",
         epochs=30,
         quick_epochs=2,
-        seconds=600,
+        seconds=1200,
         settings={"sparse": {"stride": 40}, "longformer": {"window_size": 128}},
         root="BCCD_Dataset",
     ),
@@ -221,7 +221,7 @@ CANONICAL = (
         config="asr/fsdd.yaml",
         epochs=8,
         quick_epochs=1,
-        seconds=150,
+        seconds=300,
         root="free-spoken-digit-dataset",
     ),
     replace(
@@ -230,7 +230,7 @@ CANONICAL = (
         config="forecast/etth1_96.yaml",
         epochs=6,
         quick_epochs=1,
-        seconds=60,
+        seconds=160,
         root=".",
     ),
 )
