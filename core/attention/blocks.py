@@ -251,7 +251,8 @@ class _Fused(torch.autograd.Function):
             # Laid out a sequence at a time: never is there a copy of all.
             out, dout = (x if x.shape[2] == q.shape[2] else Layout(0, ctx.tail)(x) for x in (out, dout))
             if ctx.lost is not None:
-                dout = dout.masked_fill(*_of(sequence, ctx.lost), 0.0)
+                (lost,) = _of(sequence, ctx.lost)
+                dout = dout.masked_fill(lost, 0.0)
             for number, part in enumerate(ctx.parts):
                 valid = sum_.clone()
                 for later in ctx.parts[number + 1 :]:
