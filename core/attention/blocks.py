@@ -209,11 +209,12 @@ class _Fused(torch.autograd.Function):
         q = Layout(0, tail)(q) if tail or any(ctx.needs_input_grad) else q
         k, v = layout(k), layout(v)
         # Empty places between sequences are left out: the next projection would keep a copy without them.
-        mixed = _like_tokens(q, length if batch > 1 else length + tail)
+        closes_gaps = tail > 0 and batch > 1
+        mixed = _like_tokens(q, length if closes_gaps else q.shape[2])
         sums = torch.empty(*q.shape[:3], 1, dtype=torch.promote_types(q.dtype, torch.float32))
         for sequence in range(batch):
             query, key, value, sum_, laid = _of(sequence, q, k, v, sums, mixed)
-            if mixed.shape[2] < q.shape[2]:
+            if closes_gaps:
                 laid = _like_tokens(query, q.shape[2])
             for part in parts:
                 for rows, keys, bias in _chunks(part, sequence, q.shape[1], sums.dtype):
@@ -227,7 +228,7 @@ class _Fused(torch.autograd.Function):
                         more = joint
                     rows(laid).copy_(out)
                     rows(sum_).copy_(more)
-            if mixed.shape[2] < q.shape[2]:
+            if closes_gaps:
                 mixed[sequence] = laid[0, :, :length]
         lost = sums < LOWEST / 2
         ctx.lost = lost if bool(lost.any()) else None
