@@ -212,12 +212,13 @@ class _Fused(torch.autograd.Function):
         closes_gaps = tail > 0 and batch > 1
         mixed = _like_tokens(q, length if closes_gaps else q.shape[2])
         sums = torch.empty(*q.shape[:3], 1, dtype=torch.promote_types(q.dtype, torch.float32))
+        bands = _bands(parts, sums.dtype)
         for sequence in range(batch):
             query, key, value, sum_, laid = _of(sequence, q, k, v, sums, mixed)
             if closes_gaps:
                 laid = _like_tokens(query, q.shape[2])
-            for part in parts:
-                for rows, keys, bias in _chunks(part, sequence, q.shape[1], sums.dtype):
+            for part, band in zip(parts, bands, strict=True):
+                for rows, keys, bias in _chunks(part, band, sequence, q.shape[1]):
                     out, more = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                         rows(query), keys(key), keys(value), attn_mask=bias
                     )
@@ -246,20 +247,20 @@ class _Fused(torch.autograd.Function):
         dq, dk, dv = (_like_tokens(x, x.shape[2]) for x in (q, k, v))
         dk.zero_()
         dv.zero_()
+        bands = _bands(ctx.parts, sums.dtype)
         for sequence in range(len(q)):
             query, key, value, sum_, out, dout = _of(sequence, q, k, v, sums, mixed, grad)
             dquery, dkey, dvalue = _of(sequence, dq, dk, dv)
             # Laid out a sequence at a time: never is there a copy of all.
             out, dout = (x if x.shape[2] == q.shape[2] else Layout(0, ctx.tail)(x) for x in (out, dout))
             if ctx.lost is not None:
-                (lost,) = _of(sequence, ctx.lost)
-                dout = dout.masked_fill(lost, 0.0)
-            for number, part in enumerate(ctx.parts):
+                dout = dout.masked_fill(ctx.lost[sequence : sequence + 1], 0.0)
+            for number, (part, band) in enumerate(zip(ctx.parts, bands, strict=True)):
                 valid = sum_.clone()
                 for later in ctx.parts[number + 1 :]:
                     if later.replaces:
                         later.queries(valid).fill_(-LOWEST)  # the weights of these queries then vanish
-                for rows, keys, bias in _chunks(part, sequence, q.shape[1], sums.dtype):
+                for rows, keys, bias in _chunks(part, band, sequence, q.shape[1]):
                     gradients = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
                         rows(dout),
                         rows(query),
@@ -330,12 +331,16 @@ class _Keys:
                 view.add_(share)
 
 
-def _chunks(part: Part, sequence: int, heads: int, dtype: torch.dtype) -> Iterator[tuple[_Rows, _Keys, Tensor]]:
+def _bands(parts: Sequence[Part], dtype: torch.dtype) -> list[Tensor]:
+    """Of each part, what its band adds to the scores of every block."""
+    return [torch.zeros(part.band.shape, dtype=dtype).masked_fill(part.band, LOWEST) for part in parts]
+
+
+def _chunks(part: Part, band: Tensor, sequence: int, heads: int) -> Iterator[tuple[_Rows, _Keys, Tensor]]:
     """A few blocks of one sequence at a time, with what is added to their scores."""
     batch, blocks = part.blocked.shape[:2]
     blocked = part.blocked[sequence if batch > 1 else 0]
     some = blocked.any(-1)
-    band = torch.zeros(part.band.shape, dtype=dtype).masked_fill(part.band, LOWEST)
     size = max(1, CHUNK_ROWS // (heads * len(band)))
     for first in range(0, blocks, size):
         chunk = slice(first, first + size)
